@@ -1,1 +1,1 @@
-
+"""Keras: which weights are pruned, the wrapper, the model surgery, the callback."""

@@ -1,0 +1,142 @@
+"""Who gives how much: a budget for the whole model -> a sparsity for each kernel.
+
+All functions share one signature, `(candidates, sparsity) -> {name: sparsity}`, and
+meet the budget to one unit (to one weight where units are single weights). One unit of
+every kernel always stays. A mapping `{name: sparsity}` does the same job by hand.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A kernel's units that compete for the budget.
+
+    Args:
+        scores: float array `(units,)`, the same statistic that the mask uses.
+        sizes: int array `(units,)`, the weights in each unit.
+        shape: The kernel's shape in the layout `(*window, in, out)`.
+    """
+
+    scores: np.ndarray
+    sizes: np.ndarray
+    shape: tuple[int, ...]
+
+    @property
+    def weights(self) -> int:
+        """Weights in all units."""
+        return int(self.sizes.sum())
+
+
+Candidates = Mapping[str, Candidate]
+Allocation = Callable[[Candidates, float], dict[str, float]]
+
+
+def uniform(candidates: Candidates, sparsity: float) -> dict[str, float]:
+    """The same sparsity everywhere.
+
+    Args:
+        candidates: The kernels that share the budget, by name.
+        sparsity: Fraction of all their weights to remove, in [0, 1).
+
+    Returns:
+        The fraction of units to remove from each kernel, by name.
+    """
+    return _apportion(candidates, {name: sparsity for name in candidates}, sparsity)
+
+
+def erdos_renyi(candidates: Candidates, sparsity: float) -> dict[str, float]:
+    r"""Density in proportion to `sum(shape) / prod(shape)` (ERK, Evci et al. 2020).
+
+    Kernels whose share would exceed 1 stay dense and the others take their part.
+
+    Args:
+        candidates: The kernels that share the budget, by name.
+        sparsity: Fraction of all their weights to remove, in [0, 1).
+
+    Returns:
+        The fraction of units to remove from each kernel, by name.
+    """
+    raw = {n: sum(c.shape) / math.prod(c.shape) for n, c in candidates.items()}
+    dense: set[str] = set()
+    keep = (1.0 - sparsity) * sum(c.weights for c in candidates.values())
+    while True:
+        spread = {n: c for n, c in candidates.items() if n not in dense}
+        left = keep - sum(candidates[n].weights for n in dense)
+        total = sum(raw[n] * c.weights for n, c in spread.items())
+        scale = left / total if total else 0.0
+        full = {n for n in spread if raw[n] * scale > 1.0}
+        if not full:
+            break
+        dense |= full
+    wanted = {n: 0.0 if n in dense else 1.0 - raw[n] * scale for n in candidates}
+    return _apportion(candidates, wanted, sparsity)
+
+
+def global_magnitude(candidates: Candidates, sparsity: float) -> dict[str, float]:
+    """The paper's: one cut through the scores of all kernels together.
+
+    Args:
+        candidates: The kernels that share the budget, by name.
+        sparsity: Fraction of all their weights to remove, in [0, 1).
+
+    Returns:
+        The fraction of units to remove from each kernel, by name: its share below the
+        cut, with the largest unit of every kernel left out of the competition.
+    """
+    names = list(candidates)
+    scores = np.concatenate([candidates[n].scores for n in names])
+    sizes = np.concatenate([candidates[n].sizes for n in names])
+    lengths = [len(candidates[n].scores) for n in names]
+    starts = np.cumsum([0, *lengths[:-1]])
+    owner = np.repeat(np.arange(len(names)), lengths)
+
+    free = np.ones(len(scores), bool)
+    for name, start in zip(names, starts, strict=True):
+        free[start + int(np.argmax(candidates[name].scores))] = False
+    # Stable: of equal scores the first ones are taken, whatever the sort's algorithm.
+    order = np.flatnonzero(free)[np.argsort(scores[free], kind="stable")]
+    taken = np.cumsum(sizes[order])
+    budget = _budget(candidates, sparsity)
+    count = int(np.searchsorted(taken, budget, side="right"))
+    # Units may be larger than one weight: the nearer of the two neighbours.
+    if count < len(taken):
+        before = taken[count - 1] if count else 0
+        count += int(taken[count] - budget < budget - before)
+    pruned = np.bincount(owner[order[:count]], minlength=len(names))
+    return {n: int(p) / k for n, p, k in zip(names, pruned, lengths, strict=True)}
+
+
+def _apportion(
+    candidates: Candidates, wanted: dict[str, float], sparsity: float
+) -> dict[str, float]:
+    """Whole units for the wanted fractions, by largest remainder, so that the sum fits.
+
+    What a kernel can't give, because one unit stays, the others give.
+    """
+    limit = {n: len(c.scores) - 1 for n, c in candidates.items()}
+    exact = {n: wanted[n] * len(c.scores) for n, c in candidates.items()}
+    # 0.3 * 10 is 2.9999999999999996: a whole number of units is not rounded down.
+    pruned = {n: min(math.floor(exact[n] + 1e-9), limit[n]) for n in candidates}
+    size = {n: c.weights / len(c.scores) for n, c in candidates.items()}
+    missing = _budget(candidates, sparsity) - sum(pruned[n] * size[n] for n in pruned)
+    by_remainder = sorted(pruned, key=lambda n: exact[n] - pruned[n], reverse=True)
+    given = True
+    while given:
+        given = False
+        for n in by_remainder:
+            # Another unit of this kernel brings the sum nearer to the budget.
+            if pruned[n] < limit[n] and size[n] < 2 * missing:
+                pruned[n] += 1
+                missing -= size[n]
+                given = True
+    return {n: pruned[n] / len(c.scores) for n, c in candidates.items()}
+
+
+def _budget(candidates: Candidates, sparsity: float) -> int:
+    """Weights to remove."""
+    return round(sparsity * sum(c.weights for c in candidates.values()))

@@ -1,0 +1,146 @@
+r"""The formulas of PDP (Cho, Adya, Naik, NeurIPS 2023, arXiv 2305.11203).
+
+For the scores `s` of one kernel, of which the `p` smallest are to be pruned:
+
+    lo = p-th smallest s,  hi = (p+1)-th smallest s
+    t  = (lo + hi) / 2                      as likely kept as pruned: m(t) = 1/2
+    m  = softmax([t^2, s^2] / tau)[1] = sigmoid((s^2 - t^2) / tau)
+    w' = m * w                              what the layer computes with in training
+
+`t` is a constant to the gradient, so that `dw'/dw = m + (2 w^2 / tau) m (1 - m)` for
+single weights. The hard mask, for evaluation and export, keeps by rank.
+
+Scores are |w| for single weights and the root mean square for a block or a channel, so
+that tau means the same for all. All of it is float32, whatever the weight's dtype.
+"""
+
+import numpy as np
+from keras import ops
+
+from keras_pdp.sparsity import threshold
+from keras_pdp.sparsity.granularity import Granularity, Tensor
+
+
+def scores(w: Tensor, granularity: Granularity) -> Tensor:
+    """How much each unit matters: the root mean square of its weights.
+
+    Args:
+        w: Kernel of any float dtype.
+        granularity: How it is cut.
+
+    Returns:
+        float32 tensor of shape `(pools, units)`, >= 0; 0 for padding.
+    """
+    units = granularity.split(ops.cast(w, "float32"))
+    if units.shape[-1] == 1:
+        return ops.abs(units[..., 0])
+    # Padding is not counted: a smaller block at the edge is scored by what it has.
+    sizes = granularity.sizes(tuple(w.shape)).astype(np.float32)
+    square = ops.sum(ops.square(units), axis=-1) / sizes
+    # The root's slope at 0 is infinite; a dead unit has gradient 0, not NaN.
+    alive = square > 0.0
+    return ops.where(alive, ops.sqrt(ops.where(alive, square, 1.0)), 0.0)
+
+
+def cut(s: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
+    """The threshold `t`, midway between the largest pruned and the smallest kept score.
+
+    Args:
+        s: Scores of shape `(pools, units)`, from `scores`.
+        pruned: int32 scalar tensor, units to prune, at least 1. Not used where the
+            granularity fixes how many units a pool keeps.
+        granularity: How the kernel is cut.
+
+    Returns:
+        float32 tensor of shape `(pools, 1)`.
+    """
+    keep = granularity.kept_per_pool
+    if keep is None:
+        lo, hi = threshold.neighbours(s[0], pruned)
+        # Halved before they are added: two of the largest floats do not overflow.
+        return ops.reshape(0.5 * lo + 0.5 * hi, (1, 1))
+    ranked = ops.sort(s, axis=1)
+    drop = s.shape[1] - keep
+    return 0.5 * ranked[:, drop - 1 : drop] + 0.5 * ranked[:, drop : drop + 1]
+
+
+def sigmoid_mask(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
+    """`sigmoid((s^2 - t^2) / tau)` in its factored form.
+
+    The difference of squares cancels near the threshold (error 1e-4 in the band where
+    it matters); `(s - t) ((s + t) / tau)` is right to 1e-7.
+    """
+    return ops.sigmoid((s - t) * ((s + t) / tau))
+
+
+def soft_mask(
+    w: Tensor, pruned: Tensor, tau: Tensor, granularity: Granularity
+) -> Tensor:
+    """The mask of a training step, differentiable in `w`.
+
+    For N:M the pattern is fixed and is blended in as the schedule advances:
+    `1 + rho (m - 1)`, where rho is `pruned` over the units the pattern prunes.
+
+    Args:
+        w: Kernel in the layout `(*window, in, out)`, any float dtype.
+        pruned: int32 scalar tensor, units pruned at this step, at least 1.
+        tau: float32 scalar tensor > 0, the temperature, in units of squared weights.
+        granularity: How the kernel is cut.
+
+    Returns:
+        float32 tensor of the kernel's shape, entries in (0, 1), 1 keeps.
+    """
+    shape = tuple(w.shape)
+    s = scores(w, granularity)
+    t = ops.stop_gradient(cut(s, pruned, granularity))
+    m = sigmoid_mask(s, t, tau)
+    if granularity.kept_per_pool is not None:
+        rho = ops.cast(pruned, "float32") / granularity.prunable_count(shape)
+        m = 1.0 + rho * (m - 1.0)
+        m = ops.where(_whole(granularity, shape), 1.0, m)
+    return _spread(m, granularity, shape)
+
+
+def hard_mask(w: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
+    """The mask of evaluation and export: the largest units by rank.
+
+    Exactly `pruned` units are pruned; of equal scores the first ones stay. For N:M
+    every pool keeps exactly `n` units as soon as `pruned` > 0.
+
+    Args:
+        w: Kernel in the layout `(*window, in, out)`, any float dtype.
+        pruned: int32 scalar tensor, units to prune; 0 keeps all.
+        granularity: How the kernel is cut.
+
+    Returns:
+        bool tensor of the kernel's shape, True keeps.
+    """
+    s = scores(w, granularity)
+    keep = granularity.kept_per_pool
+    if keep is None:
+        m = ops.expand_dims(threshold.kept(s[0], pruned), 0)
+    else:
+        m = ops.logical_or(_rank(s) < keep, pruned < 1)
+    return _spread(m, granularity, tuple(w.shape))
+
+
+def _rank(s: Tensor) -> Tensor:
+    """How many units of the pool come before each; of equal ones the first leads."""
+    one, other = ops.expand_dims(s, 2), ops.expand_dims(s, 1)
+    earlier = np.tri(s.shape[1], k=-1, dtype=bool)
+    ahead = ops.logical_or(other > one, ops.logical_and(other == one, earlier))
+    return ops.sum(ops.cast(ahead, "int32"), axis=2)
+
+
+def _whole(granularity: Granularity, shape: tuple[int, ...]) -> np.ndarray:
+    """Pools so small that they keep everything, as bool `(pools, 1)`."""
+    group = granularity.sizes(shape).sum(axis=1, keepdims=True)
+    return np.asarray(group <= granularity.kept_per_pool)
+
+
+def _spread(m: Tensor, granularity: Granularity, shape: tuple[int, ...]) -> Tensor:
+    """A mask over units as a mask over the kernel's weights."""
+    pools, units = m.shape
+    m = ops.expand_dims(m, 2)
+    m = ops.broadcast_to(m, (pools, units, granularity.elements(shape)))
+    return granularity.join(m, shape)

@@ -1,0 +1,92 @@
+"""How soft the mask is: the temperature tau of `sigmoid((w^2 - t^2) / tau)`.
+
+What decides is not tau but `kappa = t^2 / tau`, how many temperatures wide the pruned
+range is. A fixed tau is soft on a layer with weights of 0.02 and a plain hard mask on
+one with weights of 0.2.
+"""
+
+import abc
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_pdp.sparsity import validation
+
+# Keeps 0 / tau defined for a kernel whose threshold is 0.
+_SMALLEST = 1e-30
+
+
+class Temperature(abc.ABC):
+    """Gives each kernel its tau, once, when pruning begins."""
+
+    @abc.abstractmethod
+    def tau(self, threshold: float) -> float:
+        """The kernel's tau, > 0, from the threshold `t` it is heading for."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The fields, JSON-safe; `from_config(get_config())` is an equal value."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Temperature":
+        """Builds the value from `get_config()`."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_pdp")
+@dataclasses.dataclass(frozen=True)
+class Calibrated(Temperature):
+    """`tau = t^2 / kappa`, with the threshold each kernel is heading for.
+
+    Set once and kept: along the ramp the current threshold grows towards `t`, so the
+    mask hardens by itself.
+
+    Args:
+        kappa: Softness, > 0; about 4 to 10 is best, 2 is very soft, 100 is as good as
+            hard. Defaults to 5.0.
+
+    Raises:
+        TypeError: If `kappa` is no number.
+        ValueError: If it is not finite and > 0.
+    """
+
+    kappa: float = 5.0
+
+    def __post_init__(self) -> None:
+        validation.positive("kappa", self.kappa)
+
+    def tau(self, threshold: float) -> float:
+        return max(threshold**2 / self.kappa, _SMALLEST)
+
+
+@keras.saving.register_keras_serializable(package="keras_pdp")
+@dataclasses.dataclass(frozen=True)
+class Absolute(Temperature):
+    """One tau for every kernel, as in the paper.
+
+    Args:
+        value: tau, > 0, in units of squared weights. Defaults to 1e-4.
+
+    Raises:
+        TypeError: If `value` is no number.
+        ValueError: If it is not finite and > 0.
+    """
+
+    value: float = 1e-4
+
+    def __post_init__(self) -> None:
+        validation.positive("tau", self.value)
+
+    def tau(self, threshold: float) -> float:
+        return self.value
+
+
+def check(temperature: object) -> Temperature:
+    """Returns `temperature`, or raises a TypeError that says what one looks like."""
+    if isinstance(temperature, Temperature):
+        return temperature
+    raise TypeError(
+        "`temperature` should be Calibrated(kappa=5.0) or Absolute(tau). "
+        f"Received: {temperature!r}."
+    )

@@ -1,0 +1,242 @@
+"""Which weights of which layer are pruned, in which layout, and why not the others."""
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterable, Iterator
+
+import keras
+from keras import layers
+
+from keras_pdp.sparsity import layout
+from keras_pdp.sparsity.layout import Layout
+from keras_pdp.training import tree
+
+
+@dataclasses.dataclass(frozen=True)
+class PrunableWeight:
+    """A kernel that can be masked.
+
+    Args:
+        name: Where it is inside the layer, for example `kernel` or `query/kernel`.
+        variable: The layer's variable.
+        layout: How it is brought to `(*window, in, out)`.
+    """
+
+    name: str
+    variable: keras.Variable
+    layout: Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """Something that is not pruned, and why."""
+
+    name: str
+    reason: str
+
+
+# A rule names the weights of a layer class, as attribute paths, each with its layout.
+LayoutOf = Callable[[keras.Layer, keras.Variable], Layout]
+Rule = dict[str, LayoutOf]
+
+
+def _stored(layer: keras.Layer, weight: keras.Variable) -> Layout:
+    return layout.as_stored(len(weight.shape))
+
+
+def _transposed(layer: keras.Layer, weight: keras.Variable) -> Layout:
+    return layout.transposed(len(weight.shape))
+
+
+def _depthwise(layer: keras.Layer, weight: keras.Variable) -> Layout:
+    return layout.depthwise(len(weight.shape))
+
+
+def _einsum(layer: keras.Layer, weight: keras.Variable) -> Layout:
+    return layout.einsum(layer.equation)
+
+
+_KERNEL: Rule = {"kernel": _stored}
+_CELL: Rule = {"kernel": _stored, "recurrent_kernel": _stored}
+_CONV_CELL: Rule = {"cell.kernel": _stored, "cell.recurrent_kernel": _stored}
+_SEPARABLE: Rule = {"depthwise_kernel": _depthwise, "pointwise_kernel": _stored}
+
+# Attention, Bidirectional, TimeDistributed, RNN, blocks and models need no rule: their
+# kernels belong to the layers inside them.
+_RULES: dict[type[keras.Layer], Rule] = {
+    layers.Dense: _KERNEL,
+    layers.EinsumDense: {"kernel": _einsum},
+    layers.Conv1D: _KERNEL,
+    layers.Conv2D: _KERNEL,
+    layers.Conv3D: _KERNEL,
+    layers.Conv1DTranspose: {"kernel": _transposed},
+    layers.Conv2DTranspose: {"kernel": _transposed},
+    layers.Conv3DTranspose: {"kernel": _transposed},
+    layers.DepthwiseConv1D: {"kernel": _depthwise},
+    layers.DepthwiseConv2D: {"kernel": _depthwise},
+    layers.SeparableConv1D: _SEPARABLE,
+    layers.SeparableConv2D: _SEPARABLE,
+    layers.Embedding: {"embeddings": _stored},
+    layers.SimpleRNNCell: _CELL,
+    layers.LSTMCell: _CELL,
+    layers.GRUCell: _CELL,
+    layers.ConvLSTM1D: _CONV_CELL,
+    layers.ConvLSTM2D: _CONV_CELL,
+    layers.ConvLSTM3D: _CONV_CELL,
+}
+if hasattr(layers, "ReversibleEmbedding"):  # newer than the oldest Keras we run on
+    _RULES[layers.ReversibleEmbedding] = {
+        "embeddings": _stored,
+        "reverse_embeddings": _stored,
+    }
+
+# Their weights scale or shift; there is nothing to prune in them.
+_NO_KERNELS = (
+    layers.BatchNormalization,
+    layers.GroupNormalization,
+    layers.LayerNormalization,
+    layers.Normalization,
+    layers.PReLU,
+    layers.RMSNormalization,
+)
+
+_REFUSED: dict[type[keras.Layer], str] = {
+    layers.SpectralNormalization: (
+        "SpectralNormalization assigns to its layer's kernel in every training step, "
+        "which a mask on the kernel would feed back into the weights"
+    ),
+}
+
+
+def register_prunable(
+    layer_class: type[keras.Layer], weight_names: Iterable[str]
+) -> None:
+    """Tells keras_pdp which weights of your layer class are kernels to prune.
+
+    Subclasses inherit it. A layer that you can edit may instead define
+    `pdp_weights()`, which returns the variables themselves.
+
+    Args:
+        layer_class: A subclass of `keras.Layer`.
+        weight_names: Attribute names of the weights, dotted where they are deeper
+            (`"cell.kernel"`). Their layout should be `(*window, in, out)`.
+
+    Raises:
+        TypeError: If `layer_class` is no layer class or a name is no string.
+
+    Example:
+
+    >>> class Bilinear(keras.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.form = self.add_weight(shape=(input_shape[-1],) * 2)
+    >>> register_prunable(Bilinear, ["form"])
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise TypeError(
+            "`layer_class` should be a subclass of keras.Layer, not an instance. "
+            f"Received: {layer_class!r}."
+        )
+    names = [weight_names] if isinstance(weight_names, str) else list(weight_names)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            "`weight_names` should be attribute names such as ['kernel']. "
+            f"Received: {weight_names!r}."
+        )
+    _RULES[layer_class] = dict.fromkeys(names, _stored)
+
+
+def find(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
+    """The weights of a built layer, and of all layers in it, that can be masked.
+
+    Biases, normalisation scales and other weights of one axis are not kernels and are
+    not mentioned; a weight of two or more axes is either returned or has its reason.
+
+    Args:
+        layer: A built layer or model.
+
+    Returns:
+        The prunable weights, each variable once, and what was skipped with reasons.
+    """
+    found: dict[int, PrunableWeight] = {}
+    skipped: list[Skipped] = []
+    refused: set[int] = set()
+    for where, owner in tree.walk(layer):
+        if id(owner) in refused:
+            continue
+        reason = _refusal(owner)
+        if reason:
+            refused |= {id(inner) for _, inner in tree.walk(owner)}
+            if owner.weights:
+                skipped.append(Skipped(where or owner.name, reason))
+            continue
+        for name, variable, layout_of in _own_kernels(owner):
+            full = f"{where}/{name}" if where else name
+            if id(variable) in found:
+                continue
+            if not keras.backend.is_float_dtype(variable.dtype):
+                reason = f"it is stored as {variable.dtype}; prune before quantizing"
+                skipped.append(Skipped(full, reason))
+            else:
+                weight = PrunableWeight(full, variable, layout_of(owner, variable))
+                found[id(variable)] = weight
+        skipped += _unclaimed(where, owner, found)
+    return list(found.values()), skipped
+
+
+def has_rule(layer: keras.Layer) -> bool:
+    """Whether some weights of this very layer are known to be kernels."""
+    return hasattr(layer, "pdp_weights") or _rule(layer) is not None
+
+
+def _refusal(layer: keras.Layer) -> str | None:
+    for layer_class, reason in _REFUSED.items():
+        if isinstance(layer, layer_class):
+            return reason
+    return None
+
+
+def _rule(layer: keras.Layer) -> Rule | None:
+    """The rule of the nearest class, so that a subclass can have its own."""
+    return next((_RULES[c] for c in type(layer).__mro__ if c in _RULES), None)
+
+
+def _own_kernels(
+    layer: keras.Layer,
+) -> Iterator[tuple[str, keras.Variable, LayoutOf]]:
+    if hasattr(layer, "pdp_weights"):
+        for variable in layer.pdp_weights():
+            yield variable.name, variable, _stored
+        return
+    for path, layout_of in (_rule(layer) or {}).items():
+        try:
+            variable = operator.attrgetter(path)(layer)
+        except AttributeError:
+            continue  # optional weights, such as those of a tied embedding
+        # A quantized or LoRA layer computes its kernel: there is nothing to mask.
+        if isinstance(variable, keras.Variable):
+            yield path.replace(".", "/"), variable, layout_of
+
+
+def _unclaimed(
+    where: str, layer: keras.Layer, found: dict[int, PrunableWeight]
+) -> Iterator[Skipped]:
+    """Weights of two or more axes that belong to this very layer and have no rule."""
+    if isinstance(layer, _NO_KERNELS) or hasattr(layer, "pdp_weights"):
+        return
+    claimed = set(found)
+    for child in tree.children(layer):
+        claimed |= {id(v) for v in child.weights}
+    for variable in layer.weights:
+        if id(variable) not in claimed and len(variable.shape) >= 2:
+            name = f"{where}/{variable.name}" if where else variable.name
+            yield Skipped(name, _why_unclaimed(layer))
+
+
+def _why_unclaimed(layer: keras.Layer) -> str:
+    name = type(layer).__name__
+    if _rule(layer) is not None:
+        return f"not a kernel of {name}, or its kernel is computed (LoRA, quantized)"
+    return (
+        f"keras_pdp does not know the kernels of {name}: define pdp_weights() in it "
+        "or call register_prunable"
+    )

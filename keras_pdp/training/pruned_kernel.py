@@ -1,0 +1,175 @@
+"""One kernel and the state of its pruning: what a step reads and a callback sets."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pdp.sparsity import mask, validation
+from keras_pdp.sparsity.allocation import Candidate
+from keras_pdp.sparsity.granularity import Granularity, Tensor
+from keras_pdp.sparsity.layout import Layout
+from keras_pdp.training.compiled import compiled
+from keras_pdp.training.prunable import PrunableWeight
+
+# `target` before the budget is shared out.
+_UNSET = -1
+
+
+class PrunedKernel:
+    """The kernel of a layer, its granularity, and its four state variables.
+
+    The variables belong to the wrapper, so that every checkpoint has them:
+
+    * `target`: int32 scalar, units pruned at the end; -1 until the budget is shared.
+    * `pruned`: int32 scalar, units pruned now.
+    * `tau`: float32 scalar, the temperature.
+    * `mask`: bool, of the kernel's shape, the mask in use once frozen.
+
+    Counts rather than fractions: float32 can't tell 0.9 of 2.4e7 to one weight.
+    """
+
+    def __init__(
+        self, weight: PrunableWeight, granularity: Granularity, owner: keras.Layer
+    ) -> None:
+        self.name = weight.name
+        self.variable = weight.variable
+        self.layout = weight.layout
+        self.granularity = granularity
+        self.shape = self.layout.shape(tuple(weight.variable.shape))
+        self.units = granularity.unit_count(self.shape)
+        self.prunable = granularity.prunable_count(self.shape)
+        label = weight.name.replace("/", "_")
+        self.target = _state(owner, f"{label}_target", "int32", _UNSET)
+        self.pruned = _state(owner, f"{label}_pruned", "int32", 0)
+        self.tau = _state(owner, f"{label}_tau", "float32", 1.0)
+        shape = tuple(weight.variable.shape)
+        self.mask = _state(owner, f"{label}_mask", "bool", 1, shape)
+
+    def masked(self, w: Tensor, frozen: Tensor, training: bool) -> Tensor:
+        """What the layer computes with instead of `w`, in `w`'s dtype and shape.
+
+        At sparsity 0 and when frozen no threshold is computed.
+        """
+        return ops.cond(
+            frozen,
+            lambda: ops.where(self.mask.value, w, ops.zeros_like(w)),
+            lambda: ops.cond(
+                self.pruned.value > 0,
+                lambda: self._searched(w, training),
+                lambda: w,
+            ),
+        )
+
+    def hard(self) -> Tensor:
+        """The mask that ships, bool, of the kernel's shape, from the weights now."""
+        function = compiled(
+            _hard_mask, granularity=self.granularity, layout=self.layout
+        )
+        return function(self.variable.value, self.pruned.value)
+
+    def freeze(self) -> None:
+        """Stores the hard mask."""
+        self.mask.assign(self.hard())
+
+    def candidate(self) -> Candidate:
+        """The units as they compete for a shared budget."""
+        w = self.layout.bring(self.values(), np)
+        sizes = self.granularity.sizes(self.shape).reshape(-1)
+        s = np.asarray(
+            ops.convert_to_numpy(mask.scores(ops.convert_to_tensor(w), self.granularity))
+        ).reshape(-1)
+        return Candidate(s[sizes > 0], sizes[sizes > 0], self.shape)
+
+    def values(self) -> np.ndarray:
+        """The kernel's weights as float32; raises where one is not finite."""
+        w = np.asarray(ops.convert_to_numpy(ops.cast(self.variable.value, "float32")))
+        if not np.isfinite(w).all():
+            count = int(np.size(w) - np.isfinite(w).sum())
+            raise ValueError(
+                f"{count} of {w.size} weights of '{self.variable.path}' are NaN or "
+                "Inf, so they have no order to prune by. The training has diverged: "
+                "lower the learning rate or clip gradients, and start again from a "
+                "checkpoint before it."
+            )
+        return w
+
+    def set_target(self, sparsity: float) -> None:
+        """Aims at a fraction of units; N:M always aims at its pattern."""
+        if self.granularity.kept_per_pool is not None:
+            self.target.assign(self.prunable)
+        else:
+            validation.sparsity("sparsity", sparsity)
+            self.target.assign(min(round(sparsity * self.units), self.prunable))
+
+    def heading_for(self) -> float:
+        """The threshold at the target, from the weights now; 0 where nothing goes.
+
+        For N:M the root mean square of the groups' thresholds.
+        """
+        target = int(self.target.value)
+        if target < 1:
+            return 0.0
+        w = ops.cast(self.layout.bring(self.variable.value), "float32")
+        s = mask.scores(w, self.granularity)
+        t = mask.cut(s, ops.convert_to_tensor(target, "int32"), self.granularity)
+        return float(np.sqrt(np.mean(np.square(ops.convert_to_numpy(t), dtype="float64"))))
+
+    def removed(self) -> int:
+        """Weights that the hard mask removes now."""
+        return self.removed_by(int(self.pruned.value))
+
+    def removed_by(self, pruned: int) -> int:
+        """Weights that go with that many pruned units."""
+        if pruned < 1:
+            return 0
+        if self.granularity.kept_per_pool is not None:
+            return self.prunable
+        sizes = self.granularity.sizes(self.shape)
+        if sizes.min() == sizes.max():
+            return pruned * int(sizes.flat[0])
+        # Blocks at the edge are smaller: only the mask itself knows.
+        return int(np.size(self.mask) - ops.convert_to_numpy(self.hard()).sum())
+
+    def _searched(self, w: Tensor, training: bool) -> Tensor:
+        static: dict[str, Any] = {
+            "granularity": self.granularity,
+            "layout": self.layout,
+        }
+        if training:
+            soft = compiled(_soft_masked, **static)
+            return soft(w, self.pruned.value, self.tau.value)
+        keep = compiled(_hard_mask, **static)(w, self.pruned.value)
+        return ops.where(keep, w, ops.zeros_like(w))
+
+
+def _state(
+    owner: keras.Layer, name: str, dtype: str, value: int | float, shape: Any = ()
+) -> keras.Variable:
+    return owner.add_weight(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        initializer=keras.initializers.Constant(value),
+        trainable=False,
+        autocast=False,
+        # Every replica sets the same value; summed they would be doubled.
+        aggregation="only_first_replica",
+    )
+
+
+def _soft_masked(
+    w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
+) -> Tensor:
+    viewed = layout.bring(w)
+    m = mask.soft_mask(viewed, pruned, tau, granularity)
+    product = ops.cast(m * ops.cast(viewed, "float32"), w.dtype)
+    return layout.restore(product, tuple(w.shape))
+
+
+def _hard_mask(
+    w: Tensor, pruned: Tensor, *, granularity: Granularity, layout: Layout
+) -> Tensor:
+    keep = mask.hard_mask(layout.bring(w), pruned, granularity)
+    return layout.restore(keep, tuple(w.shape))
