@@ -266,3 +266,14 @@ def _number(moment: Moment) -> float:
 def _not_negative(name: str, count: object) -> None:
     if validation.real(name, count) < 0.0:
         raise ValueError(f"`{name}(count)` should not be negative. Received: {count}.")
+
+
+def check_order(schedule: Schedule, freeze_at: Moment) -> None:
+    """Raises where masks would be frozen before the schedule has ended."""
+    end = schedule.end if isinstance(schedule, _Ramp) else None
+    comparable = end is not None and _unit(end) is _unit(freeze_at)
+    if comparable and _number(freeze_at) < _number(end):
+        raise ValueError(
+            "`freeze_at` should not be before the end of the schedule. Received: "
+            f"freeze_at={freeze_at!r}, schedule={schedule!r}."
+        )

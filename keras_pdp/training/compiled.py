@@ -1,9 +1,10 @@
-"""Runs a pure function of tensors as one XLA-compiled function on TensorFlow.
+"""Runs a pure function of tensors as one compiled function, whatever the step is.
 
 In graph mode and eagerly TensorFlow runs an operation at a time, and threshold and mask
 would read the kernel dozens of times. Compiled on its own, inside whatever step the
-user runs, they cost a few percent of the step and leave its `jit_compile` alone. The
-other backends compile (JAX) or run (PyTorch) the function as a part of the step.
+user runs, they cost a few percent of the step and leave its `jit_compile` alone. On JAX
+the function is compiled too, which inside a compiled step changes nothing and serves
+the calls outside of one. On PyTorch it runs as it is.
 """
 
 import functools
@@ -14,7 +15,7 @@ import keras
 
 
 def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:
-    """The function with its static arguments bound, XLA-compiled on TensorFlow.
+    """The function with its static arguments bound, compiled where the backend can.
 
     One compiled function serves all calls with equal static arguments; TensorFlow
     keeps a program for each shape and dtype, so kernels of one shape share theirs.
@@ -34,10 +35,12 @@ def _compiled(
     function: Callable[..., Any], static: tuple[tuple[str, Hashable], ...]
 ) -> Callable[..., Any]:
     bound = functools.partial(function, **dict(static))
-    if keras.backend.backend() != "tensorflow":
-        return bound
-    import tensorflow as tf
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    return tf.function(  # type: ignore[no-any-return]
-        bound, jit_compile=True, reduce_retracing=False, autograph=False
-    )
+        return tf.function(bound, jit_compile=True, autograph=False)  # type: ignore[no-any-return]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(bound)  # type: ignore[no-any-return]
+    return bound

@@ -1,5 +1,7 @@
 """One kernel and the state of its pruning: what a step reads and a callback sets."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -64,13 +66,15 @@ class PrunedKernel:
 
     def hard(self) -> Tensor:
         """The mask that ships, bool, of the kernel's shape, from the weights now."""
-        function = compiled(
-            _hard_mask, granularity=self.granularity, layout=self.layout
-        )
-        return function(self.variable.value, self.pruned.value)
+        return self._compiled(_hard_mask)(self.variable.value, self.pruned.value)
+
+    def keeps(self, frozen: bool) -> Tensor:
+        """The hard mask in use: the stored one, once frozen."""
+        return ops.convert_to_tensor(self.mask.value) if frozen else self.hard()
 
     def freeze(self) -> None:
-        """Stores the hard mask."""
+        """Stores the hard mask; raises where a weight is not finite."""
+        self.values()
         self.mask.assign(self.hard())
 
     def candidate(self) -> Candidate:
@@ -116,32 +120,30 @@ class PrunedKernel:
         t = mask.cut(s, ops.convert_to_tensor(target, "int32"), self.granularity)
         return float(np.sqrt(np.mean(np.square(ops.convert_to_numpy(t), dtype="float64"))))
 
-    def removed(self) -> int:
-        """Weights that the hard mask removes now."""
-        return self.removed_by(int(self.pruned.value))
+    @property
+    def has_target(self) -> bool:
+        """Whether the budget has been shared out."""
+        return int(self.target.value) != _UNSET
 
-    def removed_by(self, pruned: int) -> int:
-        """Weights that go with that many pruned units."""
-        if pruned < 1:
-            return 0
+    @property
+    def size(self) -> int:
+        """Weights in the kernel."""
+        return math.prod(self.shape)
+
+    def removed_at_target(self) -> int:
+        """Weights that go with the target, a mean where blocks differ in size."""
         if self.granularity.kept_per_pool is not None:
             return self.prunable
-        sizes = self.granularity.sizes(self.shape)
-        if sizes.min() == sizes.max():
-            return pruned * int(sizes.flat[0])
-        # Blocks at the edge are smaller: only the mask itself knows.
-        return int(np.size(self.mask) - ops.convert_to_numpy(self.hard()).sum())
+        return round(int(self.target.value) * self.size / self.units)
 
     def _searched(self, w: Tensor, training: bool) -> Tensor:
-        static: dict[str, Any] = {
-            "granularity": self.granularity,
-            "layout": self.layout,
-        }
         if training:
-            soft = compiled(_soft_masked, **static)
-            return soft(w, self.pruned.value, self.tau.value)
-        keep = compiled(_hard_mask, **static)(w, self.pruned.value)
+            return self._compiled(_soft_masked)(w, self.pruned.value, self.tau.value)
+        keep = self._compiled(_hard_mask)(w, self.pruned.value)
         return ops.where(keep, w, ops.zeros_like(w))
+
+    def _compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return compiled(function, granularity=self.granularity, layout=self.layout)
 
 
 def _state(

@@ -1,0 +1,27 @@
+"""Parameter-free differentiable pruning (PDP) for Keras 3."""
+
+from keras_pdp.sparsity.allocation import erdos_renyi as erdos_renyi
+from keras_pdp.sparsity.allocation import global_magnitude as global_magnitude
+from keras_pdp.sparsity.allocation import uniform as uniform
+from keras_pdp.sparsity.granularity import Block as Block
+from keras_pdp.sparsity.granularity import Channel as Channel
+from keras_pdp.sparsity.granularity import NofM as NofM
+from keras_pdp.sparsity.granularity import Unstructured as Unstructured
+from keras_pdp.sparsity.schedule import Constant as Constant
+from keras_pdp.sparsity.schedule import Epochs as Epochs
+from keras_pdp.sparsity.schedule import Exponential as Exponential
+from keras_pdp.sparsity.schedule import Linear as Linear
+from keras_pdp.sparsity.schedule import PerEpoch as PerEpoch
+from keras_pdp.sparsity.schedule import Polynomial as Polynomial
+from keras_pdp.sparsity.schedule import Position as Position
+from keras_pdp.sparsity.schedule import Steps as Steps
+from keras_pdp.sparsity.temperature import Absolute as Absolute
+from keras_pdp.sparsity.temperature import Calibrated as Calibrated
+from keras_pdp.training.callback import PDPCallback as PDPCallback
+from keras_pdp.training.prunable import register_prunable as register_prunable
+from keras_pdp.training.surgery import pruned_layers as pruned_layers
+from keras_pdp.training.surgery import strip as strip
+from keras_pdp.training.surgery import wrap as wrap
+from keras_pdp.training.wrapper import PDPWrapper as PDPWrapper
+
+__version__ = "0.1.0"

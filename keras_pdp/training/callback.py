@@ -1,0 +1,277 @@
+"""PDPCallback: reads the schedule, sets the wrappers, writes plain floats to the logs."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pdp.sparsity import allocation as allocations
+from keras_pdp.sparsity import schedule as schedules
+from keras_pdp.sparsity import validation
+from keras_pdp.sparsity.allocation import Allocation
+from keras_pdp.sparsity.schedule import Linear, Moment, Position, Schedule
+from keras_pdp.training import budget
+from keras_pdp.training.surgery import named_wrappers
+from keras_pdp.training.wrapper import PDPWrapper
+
+
+class PDPCallback(keras.callbacks.Callback):
+    """Takes a model with `PDPWrapper` layers to its sparsity during `model.fit`.
+
+    The run begins dense. When the schedule leaves 0 the budget is shared out among the
+    kernels, once, and each kernel's temperature is set; then every kernel rises to its
+    own target with the schedule; from `freeze_at` on the masks are stored and the rest
+    of the run trains with them. A run of any length ends at the target, even one step.
+
+    What is set sits in the model's variables, and the position comes from the epoch and
+    the step that `fit` reports, so that a run continued with `initial_epoch` or by
+    BackupAndRestore goes on where it was. Sparsity never falls: a `fit` that starts
+    again at epoch 0 holds what it finds until the schedule has caught up, and frozen
+    masks stay frozen. To spread one schedule over several `fit`s, pass `epochs` here
+    and `initial_epoch` there.
+
+    Where the number of steps is unknown (a generator without `steps_per_epoch`), the
+    first epoch counts as its beginning until it is over.
+
+    Logs at the end of each epoch: `sparsity`, the fraction of the prunable weights that
+    the hard masks remove. History, the progress bar and callbacks after this one see
+    it; put CSVLogger after it.
+
+    Args:
+        sparsity: Final fraction of weights removed, over all kernels that share the
+            budget, in [0, 1). None where every wrapper brings its own (`sparsity=` or
+            N:M) or `allocation` is a mapping.
+        schedule: How the sparsity rises. Defaults to `Linear(0.15, 0.75)`, fractions
+            of the run.
+        allocation: How the budget is shared: `global_magnitude`, `uniform`,
+            `erdos_renyi`, a function of the same form, or a mapping from layer names
+            (or `layer/weight`) to sparsities. Defaults to `global_magnitude`.
+        freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
+            `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
+            to 0.9.
+        epochs: Epochs of the whole run, where it is more than one `fit`. Defaults to
+            those of `fit`.
+        verbose: 1 prints each kernel's target when pruning begins. Defaults to 0.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a number is out of range, or `freeze_at` is before the end of
+            the schedule.
+
+    Example:
+
+    >>> model.fit(x, y, epochs=10, callbacks=[PDPCallback(0.9)])
+
+    In a training loop of your own:
+
+    >>> pdp = PDPCallback(0.9)
+    >>> pdp.set_model(model)
+    >>> for step in range(steps):
+    ...     pdp.update(step / steps)
+    ...     train_step()
+    >>> pdp.update(1.0)
+    """
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        *,
+        schedule: Schedule | None = None,
+        allocation: Allocation | Mapping[str, float] = allocations.global_magnitude,
+        freeze_at: Moment | None = 0.9,
+        epochs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        if sparsity is not None:
+            validation.sparsity("sparsity", sparsity)
+        if epochs is not None:
+            validation.integer("epochs", epochs, minimum=1)
+        budget.check_allocation(allocation, sparsity)
+        self.sparsity = sparsity
+        self.schedule = schedules.check(Linear() if schedule is None else schedule)
+        self.allocation = allocation
+        self.freeze_at = freeze_at
+        self.epochs = epochs
+        self.verbose = verbose
+        if freeze_at is not None:
+            schedules.check_moment("freeze_at", freeze_at)
+            schedules.check_order(self.schedule, freeze_at)
+        self._wrappers: dict[str, PDPWrapper] = {}
+        # A copy of the counts in the variables, so that a step in which nothing changes
+        # touches no device. Read anew in every epoch: checkpoints may be restored.
+        self._pruned: dict[str, int] | None = None
+        self._targets: dict[str, int] = {}
+        self._fraction = 0.0
+        self._reach = 1.0
+        self._run_epochs = 1
+        self._steps_per_epoch: int | None = None
+        self._epoch = 0
+        self._steps = 0  # done before this epoch
+        self._batch = 0  # done in this epoch
+
+    # The two operations, for `fit` and for training loops of one's own.
+
+    def allocate(self) -> dict[str, float]:
+        """Shares the budget out and sets the temperatures, from the weights now.
+
+        `update` calls it when pruning begins. A kernel that has its target keeps it.
+
+        Returns:
+            The final fraction of units removed, by `layer/weight`.
+
+        Raises:
+            ValueError: If a weight is NaN or Inf.
+        """
+        self._sync()
+        budget.share_out(self._wrappers, self.sparsity, self.allocation)
+        kernels = budget.kernels_of(self._wrappers)
+        self._targets = {name: int(k.target.value) for name, k in kernels.items()}
+        self._pruned = {name: int(k.pruned.value) for name, k in kernels.items()}
+        return {name: self._targets[name] / k.units for name, k in kernels.items()}
+
+    def update(self, position: Position | float) -> None:
+        """Sets every wrapper for the step that follows.
+
+        Args:
+            position: Where the run stands; a number is the fraction that is done.
+
+        Raises:
+            ValueError: If a weight is NaN or Inf when pruning begins or masks freeze.
+        """
+        if not isinstance(position, Position):
+            done = validation.real("position", position)
+            position = Position(epoch=done, step=done, epochs=1)
+        self._fraction = self.schedule(position)
+        if self._fraction <= 0.0:
+            return
+        if self._pruned is None:
+            self._begin()
+        self._raise_to(self._fraction)
+        tail = self.freeze_at is not None and schedules.reached(self.freeze_at, position)
+        if tail and self._fraction >= 1.0:
+            self._freeze()
+
+    def hard_sparsity(self) -> float:
+        """The fraction of the prunable weights that the hard masks remove now."""
+        self._sync()
+        kept, size = 0, 0
+        for wrapper in self._wrappers.values():
+            for kernel in wrapper.kernels:
+                mask = kernel.keeps(bool(wrapper.frozen.value))
+                kept += int(np.count_nonzero(ops.convert_to_numpy(mask)))
+                size += kernel.size
+        return 1.0 - kept / size
+
+    # The hooks of `fit`: they only find out the position.
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self._wrappers = named_wrappers(model)
+        if not self._wrappers:
+            raise ValueError(
+                f"PDPCallback found no PDPWrapper in '{model.name}', so there is "
+                "nothing to prune. Wrap layers in the definition, or fit wrap(model)."
+            )
+        self._pruned = None
+        for wrapper in self._wrappers.values():
+            wrapper.driven = True
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._run_epochs = self.epochs or self.params["epochs"]
+        self._steps_per_epoch = self.params.get("steps")
+        self._steps = self._batch = self._epoch = 0
+        self._warn_if_too_short()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch, self._batch, self._pruned = epoch, 0, None
+        if self._steps_per_epoch:
+            self._steps = epoch * self._steps_per_epoch
+        self.update(self._position())
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._batch = batch + 1  # the last one of an execution of several steps
+        self.update(self._position())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._steps_per_epoch:
+            self._warn_if_jumped()
+            self._steps_per_epoch = self._batch
+        self._epoch, self._steps, self._batch = epoch + 1, self._steps + self._batch, 0
+        self.update(self._position())
+        if logs is not None:
+            logs["sparsity"] = self.hard_sparsity()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._fraction < self._reach:
+            warnings.warn(
+                f"The training ended when {self.schedule} had come to "
+                f"{self._fraction:.0%} of the final sparsity; the model's is "
+                f"{self.hard_sparsity():.2%} now. Go on with `initial_epoch` and "
+                "`epochs=` here, or let early stopping wait for the ramp's end "
+                "(`start_from_epoch`).",
+                stacklevel=2,
+            )
+
+    def _position(self) -> Position:
+        part = self._batch / self._steps_per_epoch if self._steps_per_epoch else 0.0
+        epoch = self._epoch + min(part, 1.0)
+        return Position(epoch, self._steps + self._batch, self._run_epochs)
+
+    def _begin(self) -> None:
+        first = not all(
+            k.has_target for k in budget.kernels_of(self._wrappers).values()
+        )
+        targets = self.allocate()
+        if first and self.verbose:
+            rows = [f"  {name:<40} {share:8.2%}" for name, share in targets.items()]
+            print("\nPDP, units to remove:", *rows, sep="\n")
+
+    def _raise_to(self, fraction: float) -> None:
+        """Sets the counts that have risen."""
+        assert self._pruned is not None
+        wanted = {n: round(fraction * target) for n, target in self._targets.items()}
+        risen = {n: p for n, p in wanted.items() if p > self._pruned[n]}
+        if not risen:
+            return
+        self._sync()
+        kernels = budget.kernels_of(self._wrappers)
+        for name, pruned in risen.items():
+            kernels[name].pruned.assign(pruned)
+            self._pruned[name] = pruned
+
+    def _freeze(self) -> None:
+        self._sync()
+        for wrapper in self._wrappers.values():
+            if not bool(wrapper.frozen.value):
+                wrapper.freeze()
+
+    def _sync(self) -> None:
+        # On JAX, `fit` keeps the state outside the variables; reading `model` in a
+        # callback is what brings it back before they are read or written.
+        self.model  # noqa: B018
+
+    def _warn_if_too_short(self) -> None:
+        budget.check_budget(self._wrappers, self.sparsity, self.allocation)
+        steps = self._run_epochs * (self._steps_per_epoch or 0)
+        end = Position(self._run_epochs, steps or float("inf"), self._run_epochs)
+        self._reach = self.schedule(end)
+        if self._reach < 1.0:
+            warnings.warn(
+                f"In this run of {self._run_epochs} epochs {self.schedule} comes to "
+                f"{self._reach:.0%} of the final sparsity. Train for longer, or use a "
+                "schedule that ends earlier; fractions of the run always fit.",
+                stacklevel=2,
+            )
+
+    def _warn_if_jumped(self) -> None:
+        if self._run_epochs == 1:
+            warnings.warn(
+                "The number of steps of this single epoch was not known, so the "
+                "sparsity is set at its end, with no training after it. Pass "
+                "`steps_per_epoch` to `fit`, or train for more epochs.",
+                stacklevel=2,
+            )

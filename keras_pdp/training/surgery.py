@@ -1,0 +1,299 @@
+"""Model in, model out: wrap the layers of a model, find the wrappers, strip them."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pdp.sparsity import granularity as granularities
+from keras_pdp.sparsity import temperature as temperatures
+from keras_pdp.sparsity.granularity import Granularity, Unstructured
+from keras_pdp.sparsity.temperature import Calibrated, Temperature
+from keras_pdp.training import prunable, tree
+from keras_pdp.training.prunable import Skipped
+from keras_pdp.training.wrapper import PDPWrapper
+
+Select = Callable[[keras.Layer], bool | Granularity | None]
+Replace = Callable[[keras.Layer], keras.Layer]
+
+
+def wrap(
+    model: keras.Model,
+    granularity: Granularity | None = None,
+    *,
+    temperature: Temperature | None = None,
+    select: Select | None = None,
+    strict: bool = False,
+) -> keras.Model:
+    """A copy of the model in which every layer with kernels is in a `PDPWrapper`.
+
+    Sequential and functional models, nested to any depth, with shared layers, several
+    inputs and outputs and `keras.ops` in the graph. The argument is left as it was;
+    its weights are copied, its compile settings kept, layer names stay, and the copy's
+    outputs are equal to the bit. Layers without kernels pass through, wrappers are not
+    wrapped again. What has kernels that keras_pdp can't prune is named in one warning
+    with its reasons, and later in `sparsity_report`.
+
+    Args:
+        model: A built Sequential or functional model.
+        granularity: What is pruned together. Defaults to `Unstructured()`.
+        temperature: How soft the masks are. Defaults to `Calibrated()`.
+        select: Called with each layer that could be wrapped; answers whether to, or a
+            granularity of its own. False and None leave the layer as it is. Defaults
+            to wrapping all.
+        strict: Raise where something can't be pruned, rather than warn. Defaults to
+            False.
+
+    Returns:
+        The wrapped model.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the model is not built or is a subclassed one, if nothing can be
+            wrapped, or, with `strict`, if a layer can't.
+
+    Example:
+
+    >>> wrapped = wrap(model, select=lambda layer: layer.name != "head")
+    """
+    _check_model("wrap", model)
+    default = Unstructured() if granularity is None else granularity
+    granularities.check(default)
+    warmth = temperatures.check(Calibrated() if temperature is None else temperature)
+    if select is not None and not callable(select):
+        raise TypeError(f"`select` should be a function. Received: {select!r}.")
+
+    skipped: list[Skipped] = []
+
+    def wrapped(layer: keras.Layer) -> keras.Layer:
+        copy = _copy_of(layer)
+        if isinstance(layer, PDPWrapper):
+            return copy
+        found, reasons = prunable.find(layer)
+        skipped.extend(_named(layer, reasons))
+        if not found:
+            return copy
+        choice = _choice(select, layer, default)
+        if choice is None:
+            return copy
+        shapes = [w.layout.shape(tuple(w.variable.shape)) for w in found]
+        if not any(choice.prunable_count(shape) > 0 for shape in shapes):
+            why = f"{choice} can remove nothing from kernels of shape {shapes}"
+            skipped.append(Skipped(layer.name, why))
+            return copy
+        return PDPWrapper(copy, choice, temperature=warmth)
+
+    result = _rebuilt(model, wrapped)
+    _report_skipped(skipped, strict)
+    if not pruned_layers(result):
+        raise ValueError(
+            f"`wrap` found no layer to prune in '{model.name}'. It wraps layers with "
+            "kernels that `select` accepts; see sparsity_report(model) for the reasons."
+        )
+    return result
+
+
+def strip(model: keras.Model) -> keras.Model:
+    """A copy of the model without wrappers: the original layers, sparse kernels.
+
+    The pruned weights are exact zeros, by rank, and `evaluate` gives what the wrapped
+    model's does (but for a kernel regulariser's term, which then sees the zeros). Works
+    at any moment of the training; the argument is left as it was and shares nothing
+    with the copy.
+
+    Training the result further does not keep its zeros: finish training first.
+
+    Args:
+        model: A model with `PDPWrapper` layers; one without is copied as it is.
+
+    Returns:
+        A plain Keras model with the original names and configuration.
+
+    Raises:
+        TypeError: If `model` is no Keras 3 model.
+        ValueError: If a kernel holds NaN or Inf (the layer is named), or if a wrapper
+            sits where a model can't be rebuilt, such as inside a subclassed layer.
+    """
+    _check_model("strip", model)
+    for wrapper in pruned_layers(model):
+        for kernel in wrapper.kernels:
+            kernel.values()  # raises on NaN and Inf before any work is done
+
+    def stripped(layer: keras.Layer) -> keras.Layer:
+        return _copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
+
+    result = _rebuilt(model, stripped)
+    left = [name for name, inner in tree.walk(result) if isinstance(inner, PDPWrapper)]
+    if left:
+        raise ValueError(
+            f"PDPWrapper inside a layer of your own can't be stripped: {left}. "
+            "Wrap the whole layer instead, PDPWrapper(your_layer), which prunes every "
+            "kernel in it."
+        )
+    return result
+
+
+def pruned_layers(model: keras.Layer) -> list[PDPWrapper]:
+    """Every `PDPWrapper` in a model or layer, nested ones too, in the model's order."""
+    return list(named_wrappers(model).values())
+
+
+def named_wrappers(model: keras.Layer) -> dict[str, PDPWrapper]:
+    """The wrappers by name; those of nested models are prefixed, as in `trunk/conv`."""
+    if not isinstance(model, keras.Layer):
+        raise TypeError(
+            "Expected a Keras 3 model or layer. Received: "
+            f"{type(model).__module__}.{type(model).__qualname__}."
+        )
+    return {
+        name or layer.name: layer
+        for name, layer in tree.walk(model)
+        if isinstance(layer, PDPWrapper)
+    }
+
+
+def _check_model(what: str, model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        name = f"{type(model).__module__}.{type(model).__qualname__}"
+        hint = ""
+        if "tf_keras" in name or hasattr(model, "_keras_api_names"):
+            hint = " It is a legacy Keras 2 model; build it with `import keras`."
+        elif isinstance(model, keras.Layer):
+            hint = " For a single layer use PDPWrapper(layer)."
+        raise TypeError(f"`{what}` takes a Keras 3 model. Received: {name}.{hint}")
+    if not model.built:
+        raise ValueError(
+            f"`{what}` needs the shapes of '{model.name}', which is not built: add a "
+            "keras.Input, or call the model once on data."
+        )
+    if not _can_rebuild(model):
+        raise ValueError(
+            f"`{what}` rebuilds Sequential and functional models; '{model.name}' is a "
+            f"subclassed model ({type(model).__name__}), whose `call` can't be "
+            "rewritten. Use PDPWrapper(layer) in its definition."
+        )
+
+
+def _rebuilt(model: keras.Model, replace: Replace) -> keras.Model:
+    """The model with every layer replaced, and all weights of the old one."""
+    clones: dict[int, tuple[keras.Layer, keras.Layer]] = {}
+    # Classes that the user did not register are known from the model itself.
+    own = {type(layer).__name__: type(layer) for _, layer in tree.walk(model)}
+    with keras.saving.custom_object_scope(own):
+        result = _clone(model, replace, clones)
+    for old, new in clones.values():
+        if not isinstance(old, keras.Model) or isinstance(new, PDPWrapper):
+            _copy_weights(old, new)
+        elif not old.trainable:
+            new.trainable = False  # cloning forgets it for the model, not its layers
+    return result
+
+
+def _clone(
+    model: keras.Model,
+    replace: Replace,
+    clones: dict[int, tuple[keras.Layer, keras.Layer]],
+) -> keras.Model:
+    def clone(operation: Any) -> Any:
+        if not isinstance(operation, keras.Layer):  # a node of keras.ops
+            return type(operation).from_config(operation.get_config())
+        if id(operation) not in clones:
+            nested = _can_rebuild(operation)
+            new = _clone(operation, replace, clones) if nested else replace(operation)
+            clones[id(operation)] = (operation, new)
+        return clones[id(operation)][1]
+
+    if isinstance(model, keras.Sequential):
+        result = keras.models.clone_model(model, clone_function=clone)
+    else:
+        result = keras.models.clone_model(
+            model, input_tensors=_new_inputs(model), clone_function=clone
+        )
+    if type(result) is not type(model):
+        raise ValueError(
+            f"'{model.name}' is a {type(model).__name__}, a functional model with a "
+            "constructor of its own, which can't be called with inputs and outputs. "
+            "Use PDPWrapper(layer) in its definition."
+        )
+    return result
+
+
+def _new_inputs(model: keras.Model) -> Any:
+    """Inputs like the model's; left to itself, cloning renames them."""
+    layers = {
+        id(layer.output): layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.InputLayer)
+    }
+
+    def new(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        config = layers[id(tensor)].get_config()
+        return keras.layers.InputLayer.from_config(config).output
+
+    return keras.tree.map_structure(new, model.input)
+
+
+def _can_rebuild(layer: keras.Layer) -> bool:
+    """Whether it is a Sequential or functional model."""
+    if not isinstance(layer, keras.Model):
+        return False
+    return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
+
+
+def _copy_of(layer: keras.Layer) -> keras.Layer:
+    return type(layer).from_config(layer.get_config())
+
+
+def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
+    """Copies variables; from a wrapper to a plain layer, the kernels pruned."""
+    target = new.layer if _wraps(new, old) else new
+    source = old.layer if _wraps(old, new) else old
+    for to, variable in zip(target.variables, source.variables, strict=True):
+        to.assign(ops.copy(ops.convert_to_tensor(variable.value)))
+    if source is old:
+        return
+    frozen = bool(old.frozen.value)
+    positions = {id(v): i for i, v in enumerate(source.variables)}
+    for kernel in old.kernels:
+        w = ops.convert_to_tensor(kernel.variable.value)
+        pruned = ops.where(kernel.keeps(frozen), w, ops.zeros_like(w))
+        target.variables[positions[id(kernel.variable)]].assign(pruned)
+
+
+def _wraps(outer: keras.Layer, inner: keras.Layer) -> bool:
+    return isinstance(outer, PDPWrapper) and not isinstance(inner, PDPWrapper)
+
+
+def _choice(
+    select: Select | None, layer: keras.Layer, default: Granularity
+) -> Granularity | None:
+    answer = True if select is None else select(layer)
+    if answer is None or answer is False:
+        return None
+    if answer is True:
+        return default
+    if isinstance(answer, Granularity):
+        return answer
+    raise TypeError(
+        "`select` should answer True, False, None or a granularity. "
+        f"Received, for layer '{layer.name}': {answer!r}."
+    )
+
+
+def _named(layer: keras.Layer, skipped: list[Skipped]) -> list[Skipped]:
+    return [
+        Skipped(s.name if s.name == layer.name else f"{layer.name}/{s.name}", s.reason)
+        for s in skipped
+    ]
+
+
+def _report_skipped(skipped: list[Skipped], strict: bool) -> None:
+    if not skipped:
+        return
+    reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped)
+    message = f"Not pruned, {len(skipped)} of the model's weights or layers: {reasons}."
+    if strict:
+        raise ValueError(message + " Pass strict=False to leave them dense.")
+    warnings.warn(message, stacklevel=3)
