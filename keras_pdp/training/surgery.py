@@ -5,18 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_pdp.sparsity import granularity as granularities
 from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity.granularity import Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
-from keras_pdp.training import prunable, tree
+from keras_pdp.training import prunable, rebuild, tree
 from keras_pdp.training.prunable import Skipped
 from keras_pdp.training.wrapper import PDPWrapper
 
 Select = Callable[[keras.Layer], bool | Granularity | None]
-Replace = Callable[[keras.Layer], keras.Layer]
 
 
 def wrap(
@@ -68,7 +66,7 @@ def wrap(
     skipped: list[Skipped] = []
 
     def wrapped(layer: keras.Layer) -> keras.Layer:
-        copy = _copy_of(layer)
+        copy = rebuild.copy_of(layer)
         if isinstance(layer, PDPWrapper):
             return copy
         found, reasons = prunable.find(layer)
@@ -85,7 +83,7 @@ def wrap(
             return copy
         return PDPWrapper(copy, choice, temperature=warmth)
 
-    result = _rebuilt(model, wrapped)
+    result = rebuild.rebuilt(model, wrapped)
     _report_skipped(skipped, strict)
     if not pruned_layers(result):
         raise ValueError(
@@ -122,9 +120,9 @@ def strip(model: keras.Model) -> keras.Model:
             kernel.values()  # raises on NaN and Inf before any work is done
 
     def stripped(layer: keras.Layer) -> keras.Layer:
-        return _copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
+        return rebuild.copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
 
-    result = _rebuilt(model, stripped)
+    result = rebuild.rebuilt(model, stripped)
     left = [name for name, inner in tree.walk(result) if isinstance(inner, PDPWrapper)]
     if left:
         raise ValueError(
@@ -168,102 +166,12 @@ def _check_model(what: str, model: Any) -> None:
             f"`{what}` needs the shapes of '{model.name}', which is not built: add a "
             "keras.Input, or call the model once on data."
         )
-    if not _can_rebuild(model):
+    if not rebuild.possible(model):
         raise ValueError(
             f"`{what}` rebuilds Sequential and functional models; '{model.name}' is a "
             f"subclassed model ({type(model).__name__}), whose `call` can't be "
             "rewritten. Use PDPWrapper(layer) in its definition."
         )
-
-
-def _rebuilt(model: keras.Model, replace: Replace) -> keras.Model:
-    """The model with every layer replaced, and all weights of the old one."""
-    clones: dict[int, tuple[keras.Layer, keras.Layer]] = {}
-    # Classes that the user did not register are known from the model itself.
-    own = {type(layer).__name__: type(layer) for _, layer in tree.walk(model)}
-    with keras.saving.custom_object_scope(own):
-        result = _clone(model, replace, clones)
-    for old, new in clones.values():
-        if not isinstance(old, keras.Model) or isinstance(new, PDPWrapper):
-            _copy_weights(old, new)
-        elif not old.trainable:
-            new.trainable = False  # cloning forgets it for the model, not its layers
-    return result
-
-
-def _clone(
-    model: keras.Model,
-    replace: Replace,
-    clones: dict[int, tuple[keras.Layer, keras.Layer]],
-) -> keras.Model:
-    def clone(operation: Any) -> Any:
-        if not isinstance(operation, keras.Layer):  # a node of keras.ops
-            return type(operation).from_config(operation.get_config())
-        if id(operation) not in clones:
-            nested = _can_rebuild(operation)
-            new = _clone(operation, replace, clones) if nested else replace(operation)
-            clones[id(operation)] = (operation, new)
-        return clones[id(operation)][1]
-
-    if isinstance(model, keras.Sequential):
-        result = keras.models.clone_model(model, clone_function=clone)
-    else:
-        result = keras.models.clone_model(
-            model, input_tensors=_new_inputs(model), clone_function=clone
-        )
-    if type(result) is not type(model):
-        raise ValueError(
-            f"'{model.name}' is a {type(model).__name__}, a functional model with a "
-            "constructor of its own, which can't be called with inputs and outputs. "
-            "Use PDPWrapper(layer) in its definition."
-        )
-    return result
-
-
-def _new_inputs(model: keras.Model) -> Any:
-    """Inputs like the model's; left to itself, cloning renames them."""
-    layers = {
-        id(layer.output): layer
-        for layer in model.layers
-        if isinstance(layer, keras.layers.InputLayer)
-    }
-
-    def new(tensor: keras.KerasTensor) -> keras.KerasTensor:
-        config = layers[id(tensor)].get_config()
-        return keras.layers.InputLayer.from_config(config).output
-
-    return keras.tree.map_structure(new, model.input)
-
-
-def _can_rebuild(layer: keras.Layer) -> bool:
-    """Whether it is a Sequential or functional model."""
-    if not isinstance(layer, keras.Model):
-        return False
-    return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
-
-
-def _copy_of(layer: keras.Layer) -> keras.Layer:
-    return type(layer).from_config(layer.get_config())
-
-
-def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
-    """Copies variables; from a wrapper to a plain layer, the kernels pruned."""
-    target = new.layer if _wraps(new, old) else new
-    source = old.layer if _wraps(old, new) else old
-    for to, variable in zip(target.variables, source.variables, strict=True):
-        to.assign(ops.copy(ops.convert_to_tensor(variable.value)))
-    if source is old:
-        return
-    frozen = bool(old.frozen.value)
-    positions = {id(v): i for i, v in enumerate(source.variables)}
-    for kernel in old.kernels:
-        w = ops.convert_to_tensor(kernel.variable.value)
-        pruned = ops.where(kernel.keeps(frozen), w, ops.zeros_like(w))
-        target.variables[positions[id(kernel.variable)]].assign(pruned)
-
-
-def _wraps(outer: keras.Layer, inner: keras.Layer) -> bool:
-    return isinstance(outer, PDPWrapper) and not isinstance(inner, PDPWrapper)
 
 
 def _choice(
