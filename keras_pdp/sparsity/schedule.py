@@ -270,9 +270,9 @@ def _not_negative(name: str, count: object) -> None:
 
 def check_order(schedule: Schedule, freeze_at: Moment) -> None:
     """Raises where masks would be frozen before the schedule has ended."""
-    end = schedule.end if isinstance(schedule, _Ramp) else None
-    comparable = end is not None and _unit(end) is _unit(freeze_at)
-    if comparable and _number(freeze_at) < _number(end):
+    if not isinstance(schedule, _Ramp) or _unit(schedule.end) is not _unit(freeze_at):
+        return
+    if _number(freeze_at) < _number(schedule.end):
         raise ValueError(
             "`freeze_at` should not be before the end of the schedule. Received: "
             f"freeze_at={freeze_at!r}, schedule={schedule!r}."

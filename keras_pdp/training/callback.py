@@ -151,7 +151,9 @@ class PDPCallback(keras.callbacks.Callback):
         if self._pruned is None:
             self._begin()
         self._raise_to(self._fraction)
-        tail = self.freeze_at is not None and schedules.reached(self.freeze_at, position)
+        tail = self.freeze_at is not None and schedules.reached(
+            self.freeze_at, position
+        )
         if tail and self._fraction >= 1.0:
             self._freeze()
 

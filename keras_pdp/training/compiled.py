@@ -38,9 +38,9 @@ def _compiled(
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(bound, jit_compile=True, autograph=False)  # type: ignore[no-any-return]
+        return tf.function(bound, jit_compile=True, autograph=False)
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.jit(bound)  # type: ignore[no-any-return]
+        return jax.jit(bound)
     return bound

@@ -82,7 +82,9 @@ class PrunedKernel:
         w = self.layout.bring(self.values(), np)
         sizes = self.granularity.sizes(self.shape).reshape(-1)
         s = np.asarray(
-            ops.convert_to_numpy(mask.scores(ops.convert_to_tensor(w), self.granularity))
+            ops.convert_to_numpy(
+                mask.scores(ops.convert_to_tensor(w), self.granularity)
+            )
         ).reshape(-1)
         return Candidate(s[sizes > 0], sizes[sizes > 0], self.shape)
 
@@ -118,7 +120,9 @@ class PrunedKernel:
         w = ops.cast(self.layout.bring(self.variable.value), "float32")
         s = mask.scores(w, self.granularity)
         t = mask.cut(s, ops.convert_to_tensor(target, "int32"), self.granularity)
-        return float(np.sqrt(np.mean(np.square(ops.convert_to_numpy(t), dtype="float64"))))
+        return float(
+            np.sqrt(np.mean(np.square(ops.convert_to_numpy(t), dtype="float64")))
+        )
 
     @property
     def has_target(self) -> bool:

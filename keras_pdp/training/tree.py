@@ -18,7 +18,9 @@ def walk(layer: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Laye
 
 def children(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside a layer, in a stable order, each once."""
-    held = layer.layers if isinstance(layer, keras.Model) else list(vars(layer).values())
+    held = (
+        layer.layers if isinstance(layer, keras.Model) else list(vars(layer).values())
+    )
     unique = {id(child): child for child in _layers_in(held) if child is not layer}
     return list(unique.values())
 

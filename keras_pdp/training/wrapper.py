@@ -31,8 +31,8 @@ class PDPWrapper(keras.layers.Layer):
     the sparsity; `strip` gives the plain layer back.
 
     The wrapper has no trainable weights of its own. Regularisers, constraints, losses,
-    masks, call arguments, the dtype policy and `trainable` are those of the inner layer.
-    A kernel regulariser sees the unmasked weights.
+    masks, call arguments and the dtype policy are those of the inner layer. A kernel
+    regulariser sees the unmasked weights.
 
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
