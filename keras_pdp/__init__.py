@@ -1,5 +1,10 @@
 """Parameter-free differentiable pruning (PDP) for Keras 3."""
 
+from keras_pdp.deployment.tflite import ExportError as ExportError
+from keras_pdp.deployment.tflite import TFLiteReport as TFLiteReport
+from keras_pdp.deployment.tflite import to_tflite as to_tflite
+from keras_pdp.report.sparsity import SparsityReport as SparsityReport
+from keras_pdp.report.sparsity import sparsity_report as sparsity_report
 from keras_pdp.sparsity.allocation import erdos_renyi as erdos_renyi
 from keras_pdp.sparsity.allocation import global_magnitude as global_magnitude
 from keras_pdp.sparsity.allocation import uniform as uniform

@@ -1,4 +1,4 @@
-"""PDPCallback: reads the schedule, sets the wrappers, writes plain floats to the logs."""
+"""PDPCallback: reads the schedule, sets the wrappers, writes floats to the logs."""
 
 import warnings
 from collections.abc import Mapping

@@ -200,6 +200,10 @@ class PDPWrapper(keras.layers.Layer):
             self.layer.build_from_config(config["layer"])
         self.build()
 
+    def pdp_weights(self) -> list[keras.Variable]:
+        """None: its own weights are the state of the pruning."""
+        return []
+
     @property
     def _inner_takes_training(self) -> bool:
         return "training" in inspect.signature(self.layer.call).parameters

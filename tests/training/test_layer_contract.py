@@ -1,0 +1,186 @@
+"""What holds for every layer that is wrapped, over the table in cases.py."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_pdp import (
+    Absolute,
+    Block,
+    Channel,
+    NofM,
+    PDPCallback,
+    PDPWrapper,
+    Unstructured,
+    pruned_layers,
+    strip,
+    wrap,
+)
+from tests.training.cases import LAYERS, Case
+
+every_layer = pytest.mark.parametrize("case", LAYERS.values(), ids=LAYERS.keys())
+
+
+def targets(case: Case) -> np.ndarray:
+    return np.random.default_rng(9).normal(size=(len(case.inputs()[0]), 1))
+
+
+def twin(case: Case, **kwargs) -> tuple[keras.Model, keras.Model]:
+    """A model and its wrapped copy, from the same weights."""
+    model = case.model()
+    return model, wrap(model, select=lambda x: x.name != "readout", **kwargs)
+
+
+def pruned(case: Case, sparsity: float = 0.75, epochs: int = 4, **kwargs):
+    """A wrapped model trained to its target."""
+    wrapped = twin(case, **kwargs)[1]
+    fixed = wrapped_is_fixed = kwargs.get("granularity") == NofM(2, 4)
+    callback = PDPCallback(None if wrapped_is_fixed else sparsity)
+    wrapped.fit(
+        case.inputs(), targets(case), epochs=epochs, verbose=0, callbacks=[callback]
+    )
+    assert fixed == wrapped_is_fixed
+    return wrapped
+
+
+def zeros(layer: keras.Layer) -> int:
+    return sum(int(np.sum(w == 0.0)) for w in layer.get_weights())
+
+
+@every_layer
+def test_wrapping_finds_every_kernel(case):
+    wrapped = twin(case)[1]
+    (wrapper,) = pruned_layers(wrapped)
+    assert len(wrapper.kernels) == case.kernels
+    assert all(len(kernel.variable.shape) >= 2 for kernel in wrapper.kernels)
+
+
+@every_layer
+def test_at_sparsity_0_it_trains_like_the_layer_itself(case):
+    model, wrapped = twin(case)
+    x, y = case.inputs(), targets(case)
+    np.testing.assert_array_equal(
+        model.predict(x, verbose=0), wrapped.predict(x, verbose=0)
+    )
+    # A schedule that has not begun yet: every step is one at sparsity 0.
+    waiting = PDPCallback(0.75, epochs=1000)
+    with pytest.warns(UserWarning, match="The training ended"):
+        one = wrapped.fit(x, y, epochs=3, verbose=0, callbacks=[waiting]).history
+    other = model.fit(x, y, epochs=3, verbose=0).history
+    assert one["loss"] == other["loss"]
+    (wrapper,) = pruned_layers(wrapped)
+    inner = next(layer for layer in model.layers if layer.name == wrapper.name)
+    for before, after in zip(
+        inner.get_weights(), wrapper.layer.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+@every_layer
+def test_it_reaches_the_target_and_strips_to_the_same_function(case):
+    wrapped = pruned(case)
+    (wrapper,) = pruned_layers(wrapped)
+    size = sum(kernel.size for kernel in wrapper.kernels)
+    removed = sum(int(kernel.pruned.value) for kernel in wrapper.kernels)
+    assert removed == round(0.75 * size)
+
+    stripped = strip(wrapped)
+    x, y = case.inputs(), targets(case)
+    np.testing.assert_array_equal(
+        stripped.predict(x, verbose=0), wrapped.predict(x, verbose=0)
+    )
+    assert stripped.evaluate(x, y, verbose=0) == wrapped.evaluate(x, y, verbose=0)
+    assert not pruned_layers(stripped)
+    plain = next(layer for layer in stripped.layers if layer.name == wrapper.name)
+    assert type(plain) is type(wrapper.layer)
+    # Biases and offsets may hold zeros of their own: the kernels' are what is added.
+    assert zeros(plain) - zeros(wrapper.layer) == removed
+
+
+@every_layer
+def test_it_survives_saving_with_every_argument_off_its_default(case, tmp_path):
+    def wrapper(layer):
+        return PDPWrapper(
+            layer,
+            Channel(),
+            sparsity=0.5,
+            temperature=Absolute(0.01),
+            name="renamed",
+        )
+
+    model = case.model(wrapper)
+    x, y = case.inputs(), targets(case)
+    callback = PDPCallback(freeze_at=None)
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+    path = tmp_path / "model.keras"
+    model.save(path)
+    again = keras.models.load_model(path)
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    before, after = model.get_layer("renamed"), again.get_layer("renamed")
+    assert json.dumps(after.get_config()) == json.dumps(before.get_config())
+    assert (after.granularity, after.sparsity) == (Channel(), 0.5)
+    assert after.temperature == Absolute(0.01)
+    for one, other in zip(before.variables, after.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+    weights = tmp_path / "model.weights.h5"
+    model.save_weights(weights)
+    fresh = case.model(wrapper)
+    fresh.load_weights(weights)
+    np.testing.assert_array_equal(
+        fresh.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+@every_layer
+@pytest.mark.parametrize(
+    "granularity",
+    [NofM(2, 4), Block((2, 2)), Channel()],
+    ids=["NofM", "Block", "Channel"],
+)
+def test_every_granularity_ends_in_whole_units(case, granularity):
+    wrapped = pruned(case, granularity=granularity, epochs=2)
+    stripped = strip(wrapped)
+    x = case.inputs()
+    np.testing.assert_array_equal(
+        stripped.predict(x, verbose=0), wrapped.predict(x, verbose=0)
+    )
+    (wrapper,) = pruned_layers(wrapped)
+    for kernel in wrapper.kernels:
+        keep = keras.ops.convert_to_numpy(kernel.keeps(frozen=True))
+        units = granularity.split(kernel.layout.bring(keep, np), np)
+        real = granularity.split(np.ones(kernel.shape, bool), np)
+        kept = (units & real).sum(axis=(1, 2)) if granularity.kept_per_pool else None
+        if kept is not None:
+            expected = np.minimum(granularity.n, real.sum(axis=(1, 2)))
+            np.testing.assert_array_equal(kept, expected)
+        else:
+            whole = units == units[:, :, :1]
+            assert (whole | ~real).all()
+            assert (~(units & real).any(axis=2)).sum() == int(kernel.target.value)
+
+
+@every_layer
+def test_every_execution_of_the_step_prunes_alike(case):
+    """Eagerly, as a graph and compiled as a whole: the same sparsity and outputs."""
+    results = {}
+    for mode in ({"run_eagerly": True}, {}, {"jit_compile": True}):
+        keras.utils.set_random_seed(7)
+        wrapped = twin(case)[1]
+        wrapped.compile("sgd", "mse", **{"jit_compile": False, **mode})
+        callback = PDPCallback(0.75)
+        x, y = case.inputs(), targets(case)
+        history = wrapped.fit(x, y, epochs=3, verbose=0, callbacks=[callback]).history
+        assert history["sparsity"][-1] == pytest.approx(0.75, abs=0.02)
+        results[str(mode)] = history["loss"]
+    eager, *others = results.values()
+    for other in others:
+        np.testing.assert_allclose(other, eager, rtol=1e-4)
+
+
+def test_unstructured_is_the_default():
+    assert PDPWrapper(keras.layers.Dense(2)).granularity == Unstructured()
