@@ -23,6 +23,7 @@ Why this path and no other:
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -245,7 +246,10 @@ def _run_converter(
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: one_by_one(calibration)
     try:
-        converted: bytes = converter.convert()
+        with warnings.catch_warnings():
+            # the calibrator warns its callers of an interpreter that it uses itself
+            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
+            converted: bytes = converter.convert()
     except ConverterError as error:
         raise ExportError(_reason(error)) from error
     return converted

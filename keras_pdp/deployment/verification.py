@@ -28,6 +28,11 @@ class ExportError(RuntimeError):
 
 
 def loaded(data: bytes) -> Runner:
+    """The file, ready to run.
+
+    Raises:
+        ExportError: the runtime refuses it.
+    """
     try:
         with quiet_stderr():
             return Runner(data)
@@ -41,7 +46,16 @@ def verified(
     compared: Mapping[str, Array],
     tolerance: float,
 ) -> tuple[OutputAgreement, ...]:
-    """The agreement of all outputs.
+    """How far the outputs of a file agree with those of the Keras model.
+
+    Args:
+        signature: the Keras model.
+        runner: the file.
+        compared: samples, by input name.
+        tolerance: the relative difference that is allowed.
+
+    Returns:
+        The agreement of each output.
 
     Raises:
         ExportError: one of them is not right.
@@ -59,7 +73,7 @@ def _judge(output: OutputAgreement, tolerance: float) -> None:
         raise ExportError(
             f"output {output.output!r} of the file has {output.broken} values that are "
             "NaN or infinite where the Keras model's are finite; no file was written. "
-            "float16 cannot hold weights above 65504"
+            "Try a higher precision"
         )
     if output.relative_difference > tolerance:
         raise ExportError(
@@ -67,7 +81,8 @@ def _judge(output: OutputAgreement, tolerance: float) -> None:
             f"relative difference {output.relative_difference:.3g}, allowed "
             f"{tolerance:g} (rms of the difference / spread over {output.samples} "
             "samples); no file was written. If the samples are not typical inputs, "
-            "pass some; else try a higher precision"
+            "pass some; else try a higher precision (float16 holds numbers up to "
+            "65504, int8 one range for a whole activation)"
         )
 
 
