@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +151,9 @@ def sparsity_report(model: keras.Model | str | os.PathLike[str]) -> SparsityRepo
         return _of_file(Path(model))
     if not isinstance(model, keras.Layer):
         raise TypeError(
-            "`sparsity_report` takes a Keras 3 model or the path of a .keras or .tflite "
-            f"file. Received: {type(model).__module__}.{type(model).__qualname__}."
+            "`sparsity_report` takes a Keras 3 model or the path of a .keras or "
+            ".tflite file. "
+            f"Received: {type(model).__module__}.{type(model).__qualname__}."
         )
     if not model.built:
         raise ValueError(
@@ -234,7 +235,7 @@ def _state_of(wrapper: PDPWrapper) -> list[keras.Variable]:
     return [v for v in wrapper.variables if id(v) not in inner]
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Names and remarks to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

@@ -128,8 +128,8 @@ def _calibrate(kernels: Mapping[str, PrunedKernel], wrappers: Wrappers) -> None:
     if outside:
         worst = max(outside, key=lambda n: max(outside[n], 1 / outside[n]))
         warnings.warn(
-            f"In {len(outside)} of {len(kernels)} kernels kappa = t^2 / tau is far from "
-            f"the useful range 2 ... 100, for example {outside[worst]:.3g} in "
+            f"In {len(outside)} of {len(kernels)} kernels kappa = t^2 / tau is far "
+            f"from the useful range 2 ... 100, for example {outside[worst]:.3g} in "
             f"'{worst}': a mask below it is too soft to be hardened without loss, one "
             "above it is hard from the start. Calibrated(kappa=5.0) sets tau for each "
             "kernel.",

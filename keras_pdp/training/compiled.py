@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:
@@ -28,6 +29,16 @@ def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., 
         A function of the remaining, tensor arguments.
     """
     return _compiled(function, tuple(sorted(static.items())))
+
+
+def read(variable: keras.Variable) -> Any:
+    """The variable's value as a tensor.
+
+    On TensorFlow `value` is the tf.Variable itself: a compiled function would hold on
+    to it rather than take its value. A reshape to the same shape reads it, at no cost
+    on any backend.
+    """
+    return ops.reshape(variable.value, variable.shape)
 
 
 @functools.cache

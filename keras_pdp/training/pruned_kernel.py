@@ -12,7 +12,7 @@ from keras_pdp.sparsity import mask, validation
 from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.sparsity.granularity import Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout
-from keras_pdp.training.compiled import compiled
+from keras_pdp.training.compiled import compiled, read
 from keras_pdp.training.prunable import PrunableWeight
 
 # `target` before the budget is shared out.
@@ -56,9 +56,9 @@ class PrunedKernel:
         """
         return ops.cond(
             frozen,
-            lambda: ops.where(self.mask.value, w, ops.zeros_like(w)),
+            lambda: ops.where(read(self.mask), w, ops.zeros_like(w)),
             lambda: ops.cond(
-                self.pruned.value > 0,
+                read(self.pruned) > 0,
                 lambda: self._searched(w, training),
                 lambda: w,
             ),
@@ -66,11 +66,11 @@ class PrunedKernel:
 
     def hard(self) -> Tensor:
         """The mask that ships, bool, of the kernel's shape, from the weights now."""
-        return self._compiled(_hard_mask)(self.variable.value, self.pruned.value)
+        return self._compiled(_hard_mask)(read(self.variable), read(self.pruned))
 
     def keeps(self, frozen: bool) -> Tensor:
         """The hard mask in use: the stored one, once frozen."""
-        return ops.convert_to_tensor(self.mask.value) if frozen else self.hard()
+        return read(self.mask) if frozen else self.hard()
 
     def freeze(self) -> None:
         """Stores the hard mask; raises where a weight is not finite."""
@@ -90,7 +90,7 @@ class PrunedKernel:
 
     def values(self) -> np.ndarray:
         """The kernel's weights as float32; raises where one is not finite."""
-        w = np.asarray(ops.convert_to_numpy(ops.cast(self.variable.value, "float32")))
+        w = np.asarray(ops.convert_to_numpy(ops.cast(read(self.variable), "float32")))
         if not np.isfinite(w).all():
             count = int(np.size(w) - np.isfinite(w).sum())
             raise ValueError(
@@ -117,7 +117,7 @@ class PrunedKernel:
         target = int(self.target.value)
         if target < 1:
             return 0.0
-        w = ops.cast(self.layout.bring(self.variable.value), "float32")
+        w = ops.cast(self.layout.bring(read(self.variable)), "float32")
         s = mask.scores(w, self.granularity)
         t = mask.cut(s, ops.convert_to_tensor(target, "int32"), self.granularity)
         return float(
@@ -142,8 +142,8 @@ class PrunedKernel:
 
     def _searched(self, w: Tensor, training: bool) -> Tensor:
         if training:
-            return self._compiled(_soft_masked)(w, self.pruned.value, self.tau.value)
-        keep = self._compiled(_hard_mask)(w, self.pruned.value)
+            return self._compiled(_soft_masked)(w, read(self.pruned), read(self.tau))
+        keep = self._compiled(_hard_mask)(w, read(self.pruned))
         return ops.where(keep, w, ops.zeros_like(w))
 
     def _compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:

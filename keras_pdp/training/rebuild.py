@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_pdp.training import tree
+from keras_pdp.training.compiled import read
 from keras_pdp.training.wrapper import PDPWrapper
 
 Replace = Callable[[keras.Layer], keras.Layer]
@@ -108,7 +109,7 @@ def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
     """Copies variables; from a wrapper to a plain layer, the kernels pruned."""
     strips = isinstance(old, PDPWrapper) and not isinstance(new, PDPWrapper)
     wraps = isinstance(new, PDPWrapper) and not isinstance(old, PDPWrapper)
-    values = {id(v): ops.convert_to_tensor(v.value) for v in old.variables}
+    values = {id(v): read(v) for v in old.variables}
     if strips:
         for kernel in old.kernels:
             w = values[id(kernel.variable)]

@@ -9,7 +9,6 @@ import warnings
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_pdp.sparsity import granularity as granularities
 from keras_pdp.sparsity import temperature as temperatures
@@ -17,6 +16,7 @@ from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.granularity import Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import prunable
+from keras_pdp.training.compiled import read
 from keras_pdp.training.pruned_kernel import PrunedKernel
 
 
@@ -32,7 +32,8 @@ class PDPWrapper(keras.layers.Layer):
 
     The wrapper has no trainable weights of its own. Regularisers, constraints, losses,
     masks, call arguments and the dtype policy are those of the inner layer. A kernel
-    regulariser sees the unmasked weights.
+    regulariser sees the unmasked weights. The gradient of a masked embedding is dense,
+    so that optimizers with a sparse update (Adam) move rows that were not looked up.
 
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
@@ -216,10 +217,10 @@ class PDPWrapper(keras.layers.Layer):
         if training and not self.driven:
             _warn_not_driven()
 
-        values = {id(v): ops.convert_to_tensor(v.value) for v in self.layer.variables}
+        values = {id(v): read(v) for v in self.layer.variables}
         for kernel in self.kernels:
             w = values[id(kernel.variable)]
-            values[id(kernel.variable)] = kernel.masked(w, self.frozen.value, training)
+            values[id(kernel.variable)] = kernel.masked(w, read(self.frozen), training)
         # All variables are mapped: one that is not falls back to its stored value,
         # which in a step of another framework's making (JAX) is not the current one.
         mapping = [(v, values[id(v)]) for v in self.layer.variables]
