@@ -1,11 +1,13 @@
 """What goes into a model and what comes out, by name and with static shapes."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+
+from keras_pdp.training import tree
 
 # What Keras calls an input that nobody named; the number changes from run to run.
 _UNNAMED = re.compile(r"keras_tensor(_\d+)?")
@@ -89,21 +91,48 @@ def signature_of(model: keras.Model) -> Signature:
         that calls it; the weights are the same variables.
 
     Raises:
+        TypeError: it is no Keras model.
         ValueError: the inputs are unknown, or an axis other than the batch is free, or
-            the batch axis is fixed to a size that is not 1.
+            the batch axis is fixed to a size that is not 1, or a layer computes in
+            half precision.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras model, received {type(model).__name__}")
+    _check_precision(model)
     # only functional models and Sequential ones with an Input have `inputs`
     tensors = getattr(model, "inputs", None)
     if not tensors:
         model = _functional(model)
         tensors = model.inputs
     names = _identifiers(_input_name(i, t.name) for i, t in enumerate(tensors))
-    ids = min((layer.input_dim for layer in _embeddings(model)), default=2)
+    ids = min(
+        (
+            layer.input_dim
+            for _, layer in tree.walk(model)
+            if isinstance(layer, keras.layers.Embedding)
+        ),
+        default=2,
+    )
     inputs = (
         Input(name, _static(name, tensor.shape), str(tensor.dtype), ids)
         for name, tensor in zip(names, tensors, strict=True)
     )
     return Signature(model, tuple(inputs))
+
+
+def _check_precision(model: keras.Model) -> None:
+    half = [
+        f"{name or model.name} ({layer.compute_dtype})"
+        for name, layer in tree.walk(model)
+        if layer.compute_dtype in ("float16", "bfloat16")
+    ]
+    if half:
+        raise ValueError(
+            f"TFLite computes in float32, and layers of {model.name!r} in half "
+            f"precision: {half[0]} and {len(half) - 1} more. Build the model again "
+            "under keras.config.set_dtype_policy('float32') and copy the weights with "
+            "set_weights; quantize='float16' makes the file small"
+        )
 
 
 def _functional(model: keras.Model) -> keras.Model:
@@ -120,7 +149,14 @@ def _functional(model: keras.Model) -> keras.Model:
         }
         return keras.Model(arguments, model(**arguments))
     inputs = _inputs(shapes["input_shape"])
-    return keras.Model(inputs, model(inputs))
+    try:
+        return keras.Model(inputs, model(inputs))
+    except TypeError as error:
+        # Keras remembers the shape of the first argument alone
+        raise ValueError(
+            f"{model.name!r} cannot be called with one argument ({error}). Make a "
+            "functional model of it: keras.Model(inputs, model(...)) of keras.Input"
+        ) from error
 
 
 def _inputs(shapes: Any) -> Any:
@@ -156,11 +192,3 @@ def _identifiers(names: Any) -> list[str]:
         plain = re.sub(r"\W", "_", str(name))
         found.append(plain if plain not in found else f"{plain}_{len(found)}")
     return found
-
-
-def _embeddings(model: keras.Model) -> Iterator[keras.layers.Embedding]:
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Embedding):
-            yield layer
-        if isinstance(layer, keras.Model):
-            yield from _embeddings(layer)

@@ -100,7 +100,8 @@ def to_tflite(
 
     Raises:
         ValueError: an argument is wrong; data does not fit the model's inputs; the
-            inputs of the model are not known, or not static.
+            inputs of the model are not known, or not static; a layer computes in
+            half precision.
         OSError: the file cannot be written.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ExportError: the model cannot be converted to built-in ops, or the file does

@@ -20,11 +20,11 @@ def sparse_net():
     model = keras.Sequential(
         [
             keras.Input((8, 8, 32)),
-            layers.Conv2D(64, 1),
+            layers.Conv2D(32, 1),
             layers.DepthwiseConv2D(3),
             layers.Conv2D(32, 3, strides=2),
             layers.Flatten(),
-            layers.Dense(300),
+            layers.Dense(70),
             layers.Dense(64),
             layers.Dense(40),
         ]

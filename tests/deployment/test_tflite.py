@@ -380,6 +380,26 @@ def test_inputs_of_different_lengths(tmp_path):
         )
 
 
+class Sum(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, x, y):
+        return self.dense(x) + y
+
+
+def called_with_two_arguments():
+    model = Sum()
+    model(np.zeros((2, 5)), np.zeros((2, 3)))
+    return model
+
+
+def test_a_layer_is_no_model(tmp_path):
+    with pytest.raises(TypeError, match="expected a Keras model, received Dense"):
+        to_tflite(layers.Dense(2), tmp_path / "model.tflite")
+
+
 @pytest.mark.parametrize(
     "model, message",
     [
@@ -393,6 +413,13 @@ def test_inputs_of_different_lengths(tmp_path):
             lambda: keras.Sequential([keras.Input((4,), 8), layers.Dense(2)]),
             "batch axis fixed to 8",
         ),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((4,)), layers.Dense(2, dtype="mixed_float16")]
+            ),
+            r"half precision: .*\(float16\)",
+        ),
+        (called_with_two_arguments, "cannot be called with one argument"),
     ],
 )
 def test_models_whose_inputs_are_not_known(model, message, tmp_path):
