@@ -145,13 +145,16 @@ def test_it_survives_saving_with_every_argument_off_its_default(case, tmp_path):
     )
 
 
-@every_layer
-@pytest.mark.parametrize(
-    "granularity",
-    [NofM(2, 4), Block((2, 2)), Channel()],
-    ids=["NofM", "Block", "Channel"],
-)
-def test_every_granularity_ends_in_whole_units(case, granularity):
+GRANULARITIES = [
+    *((name, Channel()) for name in LAYERS),
+    *((name, NofM(2, 4)) for name in ONE_OF_EACH_KIND),
+    *((name, Block((2, 2))) for name in ONE_OF_EACH_KIND),
+]
+
+
+@pytest.mark.parametrize("name, granularity", GRANULARITIES, ids=str)
+def test_every_granularity_ends_in_whole_units(name, granularity):
+    case = LAYERS[name]
     wrapped = pruned(case, granularity=granularity, epochs=2)
     stripped = strip(wrapped)
     x = case.inputs()

@@ -1,0 +1,410 @@
+"""PDPCallback: any length of run ends at its target, and says when it can't."""
+
+import csv
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_pdp import (
+    Absolute,
+    Calibrated,
+    Channel,
+    Constant,
+    Epochs,
+    Linear,
+    NofM,
+    PDPCallback,
+    PDPWrapper,
+    Polynomial,
+    Position,
+    Steps,
+    erdos_renyi,
+    pruned_layers,
+    strip,
+    uniform,
+    wrap,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(64, 8)).astype("float32")
+Y = RNG.normal(size=(64, 1)).astype("float32")
+
+
+def net(granularity=None, **kwargs) -> keras.Model:
+    def wrapped(layer):
+        return PDPWrapper(layer, granularity, **kwargs)
+
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            wrapped(layers.Dense(16, activation="relu", name="first")),
+            wrapped(layers.Dense(12, activation="relu", name="second")),
+            layers.Dense(1, name="head"),
+        ]
+    )
+    model.compile("sgd", "mse")
+    return model
+
+
+def hard(model: keras.Model) -> float:
+    """The sparsity counted in the stripped model's kernels."""
+    kernels = [layer.get_weights()[0] for layer in strip(model).layers[:2]]
+    return sum(int(np.sum(w == 0)) for w in kernels) / sum(w.size for w in kernels)
+
+
+class Record(keras.callbacks.Callback):
+    """Hard counts at the end of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        kernels = [k for w in pruned_layers(self.model) for k in w.kernels]
+        self.counts.append(sum(int(k.pruned.value) for k in kernels))
+
+
+@pytest.mark.parametrize(
+    "epochs, batch", [(1, 64), (1, 32), (1, 4), (2, 64), (3, 16), (12, 16)]
+)
+def test_a_run_of_any_length_ends_at_the_target(epochs, batch):
+    model = net()
+    history = model.fit(
+        X,
+        Y,
+        epochs=epochs,
+        batch_size=batch,
+        verbose=0,
+        callbacks=[PDPCallback(0.9)],
+        validation_data=(X, Y),
+    ).history
+    budget = round(0.9 * 320) / 320
+    assert history["sparsity"][-1] == hard(model) == pytest.approx(budget, abs=1e-12)
+    assert all(bool(w.frozen.value) for w in pruned_layers(model))
+    # Validation measured the model that ships.
+    stripped = strip(model).evaluate(X, Y, verbose=0)
+    assert history["val_loss"][-1] == pytest.approx(stripped, rel=1e-6)
+
+
+def test_the_run_has_a_warm_up_a_ramp_and_a_tail():
+    model, record = net(), Record()
+    model.fit(
+        X, Y, epochs=10, batch_size=8, verbose=0, callbacks=[PDPCallback(0.5), record]
+    )
+    counts = np.array(record.counts)
+    steps = len(counts)
+    assert steps == 80
+    # 0 up to 0.15 of the run, linear, the target from 0.75 on.
+    assert (counts[: int(0.15 * steps) - 1] == 0).all()
+    assert (np.diff(counts) >= 0).all()
+    middle = counts[int(0.45 * steps) - 1]
+    assert middle == pytest.approx(0.5 * 160, abs=2)
+    assert (counts[int(0.75 * steps) - 1 :] == 160).all()
+
+
+def test_logs_are_plain_floats_for_everyone(tmp_path):
+    path = tmp_path / "log.csv"
+    model = net()
+    history = model.fit(
+        X,
+        Y,
+        epochs=3,
+        verbose=2,
+        callbacks=[PDPCallback(0.5), keras.callbacks.CSVLogger(path)],
+    ).history
+    assert all(type(value) is float for value in history["sparsity"])
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["sparsity"]) for row in rows] == history["sparsity"]
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_beside_the_callbacks_of_keras(tmp_path, ours_first):
+    model = net()
+    theirs = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True),
+        keras.callbacks.ModelCheckpoint(tmp_path / "last.keras"),
+        keras.callbacks.EarlyStopping(patience=50, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau(patience=1),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+    ours = PDPCallback(0.8)
+    history = model.fit(
+        X,
+        Y,
+        epochs=4,
+        verbose=0,
+        validation_data=(X, Y),
+        callbacks=[ours, *theirs] if ours_first else [*theirs, ours],
+    ).history
+    assert history["sparsity"][-1] == pytest.approx(0.8)
+    # A checkpoint saved before or after our hook strips to a sparsity of the run.
+    last = keras.models.load_model(tmp_path / "last.keras")
+    assert hard(last) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "schedule, epochs_dense",
+    [
+        (Linear(Epochs(2), Epochs(4)), 2),
+        (Polynomial(Epochs(2), Epochs(4)), 2),
+        (Linear(Steps(8), Steps(16)), 2),
+        (Constant(0.5), 4),
+        (Linear.paper(warmup_epochs=3, rate=0.5), 3),
+    ],
+)
+def test_schedules_by_epochs_and_steps(schedule, epochs_dense):
+    """Four steps an epoch, eight epochs."""
+    model = net()
+    history = model.fit(
+        X,
+        Y,
+        epochs=8,
+        batch_size=16,
+        verbose=0,
+        callbacks=[PDPCallback(0.75, schedule=schedule)],
+    ).history
+    dense = [value for value in history["sparsity"] if value == 0.0]
+    # At the end of an epoch the next one's sparsity is set.
+    assert len(dense) in (epochs_dense, epochs_dense - 1)
+    assert history["sparsity"][-1] == pytest.approx(0.75)
+
+
+def test_two_fits_with_initial_epoch_equal_one():
+    def run(pieces):
+        keras.utils.set_random_seed(1)
+        model, record = net(), Record()
+        for begin, end in pieces:
+            callbacks = [PDPCallback(0.8, epochs=6), record]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                model.fit(
+                    X,
+                    Y,
+                    initial_epoch=begin,
+                    epochs=end,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=callbacks,
+                )
+        return record.counts, model.get_weights()
+
+    counts, weights = run([(0, 6)])
+    again, pieces = run([(0, 2), (2, 3), (3, 6)])
+    assert again == counts
+    for one, other in zip(weights, pieces, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sparsity_never_falls_in_a_later_fit():
+    model, record = net(), Record()
+    callback = PDPCallback(0.8, freeze_at=None)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[callback])
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[callback, record])
+    assert set(record.counts) == {256}
+
+
+def test_frozen_masks_stay_in_a_later_fit():
+    model = net()
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.8)])
+    masks = [k.mask.numpy() for w in pruned_layers(model) for k in w.kernels]
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.8)])
+    after = [k.mask.numpy() for w in pruned_layers(model) for k in w.kernels]
+    for one, other in zip(masks, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_data_of_unknown_length():
+    def batches():
+        for start in range(0, 64, 16):
+            yield X[start : start + 16], Y[start : start + 16]
+
+    model = net()
+    history = model.fit(
+        batches(), epochs=1, verbose=0, steps_per_epoch=4, callbacks=[PDPCallback(0.9)]
+    ).history
+    assert history["sparsity"][-1] == pytest.approx(0.9)
+
+    model = net()
+    with pytest.warns(UserWarning, match="`steps_per_epoch`"):
+        model.fit(batches(), epochs=1, verbose=0, callbacks=[PDPCallback(0.9)])
+    assert hard(model) == pytest.approx(0.9)
+
+
+def test_steps_per_execution():
+    model, record = net(), Record()
+    model.compile("sgd", "mse", steps_per_execution=3)
+    model.fit(
+        X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[PDPCallback(0.8), record]
+    )
+    assert record.counts[-1] == 256
+    assert len(set(record.counts)) > 3
+
+
+def test_every_wrapper_with_its_own_sparsity():
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            PDPWrapper(layers.Dense(16, name="a"), sparsity=0.25),
+            PDPWrapper(layers.Dense(16, name="b"), NofM(1, 4)),
+            PDPWrapper(layers.Dense(16, name="c"), Channel(), sparsity=0.5),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[PDPCallback()])
+    shares = [1 - w.kernels[0].mask.numpy().mean() for w in pruned_layers(model)]
+    assert shares == [0.25, 0.75, 0.5]
+
+
+def test_a_wrapper_with_its_own_takes_no_part_in_the_budget():
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            PDPWrapper(layers.Dense(16, name="own"), sparsity=0.25),
+            PDPWrapper(layers.Dense(16, name="shares")),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    callback = PDPCallback(0.75)
+    callback.set_model(model)
+    assert callback.allocate() == {"own/kernel": 0.25, "shares/kernel": 0.75}
+
+
+@pytest.mark.parametrize("allocation", [uniform, erdos_renyi])
+def test_the_allocation_is_used_by_the_masks(allocation):
+    model = net()
+    callback = PDPCallback(0.8, allocation=allocation)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[callback])
+    shares = callback.allocate()
+    found = {
+        f"{w.name}/kernel": 1 - float(w.kernels[0].mask.numpy().mean())
+        for w in pruned_layers(model)
+    }
+    assert found == pytest.approx(shares)
+    assert hard(model) == pytest.approx(0.8)
+
+
+def test_a_mapping_says_every_layers_sparsity():
+    model = net()
+    callback = PDPCallback(allocation={"first": 0.5, "second/kernel": 0.25})
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[callback])
+    shares = [1 - w.kernels[0].mask.numpy().mean() for w in pruned_layers(model)]
+    assert shares == [0.5, 0.25]
+
+
+def test_a_custom_training_loop():
+    model = net()
+    pdp = PDPCallback(0.8)
+    pdp.set_model(model)
+    seen = []
+    for step in range(10):
+        pdp.update(step / 10)
+        model.train_on_batch(X, Y)
+        seen.append(pdp.hard_sparsity())
+    pdp.update(1.0)
+    assert seen[0] == 0.0 and seen == sorted(seen)
+    assert pdp.hard_sparsity() == hard(model) == pytest.approx(0.8)
+    pdp.update(Position(epoch=3, step=30, epochs=3))
+    assert pdp.hard_sparsity() == pytest.approx(0.8)
+
+
+def test_tau_is_calibrated_once_from_the_threshold_ahead():
+    model = net(temperature=Calibrated(5.0))
+    pdp = PDPCallback(0.5, allocation=uniform)
+    pdp.set_model(model)
+    pdp.allocate()
+    for wrapper in pruned_layers(model):
+        w = np.sort(np.abs(wrapper.layer.get_weights()[0]).ravel())
+        t = 0.5 * (w[w.size // 2 - 1] + w[w.size // 2])
+        assert float(wrapper.kernels[0].tau.value) == pytest.approx(t**2 / 5, rel=1e-5)
+    before = [float(w.kernels[0].tau.value) for w in pruned_layers(model)]
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[pdp])
+    assert [float(w.kernels[0].tau.value) for w in pruned_layers(model)] == before
+
+
+def test_verbose_prints_the_targets(capsys):
+    net().fit(X, Y, verbose=0, callbacks=[PDPCallback(0.8, verbose=1)])
+    assert "first/kernel" in capsys.readouterr().out
+
+
+# -- what is said once, with what to do ---------------------------------------------------
+
+
+def test_a_schedule_longer_than_the_run_warns():
+    callback = PDPCallback(0.9, schedule=Linear.paper())
+    with pytest.warns(UserWarning, match="run of 3 epochs .* 0% of the final") as seen:
+        net().fit(X, Y, epochs=3, verbose=0, callbacks=[callback])
+    assert len([w for w in seen if "final sparsity" in str(w.message)]) == 1
+
+
+def test_a_run_that_stops_early_warns():
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    with pytest.warns(UserWarning, match="The training ended .* 58% of the final"):
+        net().fit(X, Y, epochs=4, verbose=0, callbacks=[PDPCallback(0.9), Stop()])
+
+
+def test_an_unreachable_target_warns():
+    model = net(Channel())
+    with pytest.warns(UserWarning, match="can't be reached: 9.*% is the most"):
+        model.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.99)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net().fit(X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.9)])
+
+
+@pytest.mark.parametrize("temperature", [Absolute(1e-5), Absolute(10.0)])
+def test_a_kappa_far_off_warns_once(temperature):
+    model = net(temperature=temperature)
+    with pytest.warns(UserWarning, match="In 2 of 2 kernels kappa") as seen:
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.9)])
+    assert len([w for w in seen if "kappa" in str(w.message)]) == 1
+
+
+def test_a_model_without_wrappers_is_an_error():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="found no PDPWrapper"):
+        model.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.9)])
+
+
+def test_weights_without_order_are_an_error_that_names_them():
+    model = net()
+    kernel, bias = model.layers[1].layer.get_weights()
+    model.layers[1].layer.set_weights([np.full_like(kernel, np.nan), bias])
+    with pytest.raises(ValueError, match="192 of 192 weights of '.*second"):
+        model.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.9)])
+
+
+@pytest.mark.parametrize(
+    "callback, message",
+    [
+        (PDPCallback(), r"Without: \['first/kernel', 'second/kernel'\]"),
+        (PDPCallback(allocation={"first": 0.5}), "missing: .*second"),
+        (
+            PDPCallback(allocation={"first": 0.5, "second": 0.5, "thrid": 0.5}),
+            "Unknown: .*thrid",
+        ),
+    ],
+)
+def test_a_budget_nobody_can_share_is_an_error_before_training(callback, message):
+    model = net()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y, verbose=0, callbacks=[callback])
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_budget_without_takers_is_an_error():
+    with pytest.raises(ValueError, match="brings its own sparsity"):
+        net(NofM(2, 4)).fit(X, Y, verbose=0, callbacks=[PDPCallback(0.5)])
