@@ -46,7 +46,7 @@ def uniform(candidates: Candidates, sparsity: float) -> dict[str, float]:
     Returns:
         The fraction of units to remove from each kernel, by name.
     """
-    return _apportion(candidates, {name: sparsity for name in candidates}, sparsity)
+    return _apportion(candidates, dict.fromkeys(candidates, sparsity), sparsity)
 
 
 def erdos_renyi(candidates: Candidates, sparsity: float) -> dict[str, float]:
@@ -120,7 +120,7 @@ def _apportion(
     """
     limit = {n: len(c.scores) - 1 for n, c in candidates.items()}
     exact = {n: wanted[n] * len(c.scores) for n, c in candidates.items()}
-    # 0.3 * 10 is 2.9999999999999996: a whole number of units is not rounded down.
+    # 0.29 * 100 is 28.999999999999996: a whole number of units is not rounded down.
     pruned = {n: min(math.floor(exact[n] + 1e-9), limit[n]) for n in candidates}
     size = {n: c.weights / len(c.scores) for n, c in candidates.items()}
     missing = _budget(candidates, sparsity) - sum(pruned[n] * size[n] for n in pruned)

@@ -41,7 +41,7 @@ class Granularity(abc.ABC):
 
     @abc.abstractmethod
     def split(self, w: Tensor, xp: Any = ops) -> Tensor:
-        """Views a kernel as `(pools, units, elements)`, padded with zeros at the end."""
+        """Views a kernel as `(pools, units, elements)`, zero-padded at the end."""
 
     @abc.abstractmethod
     def join(self, units: Tensor, shape: Shape, xp: Any = ops) -> Tensor:
@@ -136,9 +136,10 @@ class NofM(Granularity):
     axis: int = -2
 
     def __post_init__(self) -> None:
-        validation.integer("m", self.m, minimum=2)
-        validation.integer("n", self.n, minimum=1)
-        validation.integer("axis", self.axis)
+        # Stored as plain ints: JSON knows no numpy integers.
+        object.__setattr__(self, "m", validation.integer("m", self.m, minimum=2))
+        object.__setattr__(self, "n", validation.integer("n", self.n, minimum=1))
+        object.__setattr__(self, "axis", validation.integer("axis", self.axis))
         if self.n >= self.m:
             raise ValueError(
                 "`NofM(n, m)` keeps n of every m weights, so n should be less than m. "
@@ -263,7 +264,7 @@ class Channel(Granularity):
     axis: int = -1
 
     def __post_init__(self) -> None:
-        validation.integer("axis", self.axis)
+        object.__setattr__(self, "axis", validation.integer("axis", self.axis))
 
     def split(self, w: Tensor, xp: Any = ops) -> Tensor:
         axis = _position(self.axis, w.shape)

@@ -35,7 +35,7 @@ def scores(w: Tensor, granularity: Granularity) -> Tensor:
     if units.shape[-1] == 1:
         return ops.abs(units[..., 0])
     # Padding is not counted: a smaller block at the edge is scored by what it has.
-    sizes = granularity.sizes(tuple(w.shape)).astype(np.float32)
+    sizes = ops.convert_to_tensor(granularity.sizes(tuple(w.shape)), "float32")
     square = ops.sum(ops.square(units), axis=-1) / sizes
     # The root's slope at 0 is infinite; a dead unit has gradient 0, not NaN.
     alive = square > 0.0

@@ -92,6 +92,11 @@ class Schedule(abc.ABC):
     def __call__(self, position: Position) -> float:
         """The fraction of the final sparsity at `position`."""
 
+    @property
+    def complete(self) -> Moment | None:
+        """The moment from which it gives 1; None where it does not say."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class _Ramp(Schedule):
@@ -122,6 +127,10 @@ class _Ramp(Schedule):
         if now >= end:
             return 1.0
         return self._rise((now - begin) / (end - begin))
+
+    @property
+    def complete(self) -> Moment:
+        return self.end
 
     @abc.abstractmethod
     def _rise(self, p: float) -> float:
@@ -232,17 +241,35 @@ class Constant(Schedule):
     def __call__(self, position: Position) -> float:
         return 1.0 if reached(self.begin, position) else 0.0
 
+    @property
+    def complete(self) -> Moment:
+        return self.begin
+
 
 @dataclasses.dataclass(frozen=True)
 class PerEpoch(Schedule):
-    """Another schedule, evaluated at the start of each epoch and held during it."""
+    """Another schedule, evaluated at the start of each epoch and held during it.
+
+    Args:
+        schedule: What gives the fraction.
+
+    Raises:
+        TypeError: If it is no `Schedule`.
+    """
 
     schedule: Schedule
+
+    def __post_init__(self) -> None:
+        check(self.schedule)
 
     def __call__(self, position: Position) -> float:
         whole = math.floor(position.epoch)
         done = whole / position.epoch if position.epoch else 1.0
         return self.schedule(Position(whole, position.step * done, position.epochs))
+
+    @property
+    def complete(self) -> Moment | None:
+        return self.schedule.complete
 
 
 def check(schedule: object) -> Schedule:
@@ -270,9 +297,10 @@ def _not_negative(name: str, count: object) -> None:
 
 def check_order(schedule: Schedule, freeze_at: Moment) -> None:
     """Raises where masks would be frozen before the schedule has ended."""
-    if not isinstance(schedule, _Ramp) or _unit(schedule.end) is not _unit(freeze_at):
+    end = schedule.complete
+    if end is None or _unit(end) is not _unit(freeze_at):
         return
-    if _number(freeze_at) < _number(schedule.end):
+    if _number(freeze_at) < _number(end):
         raise ValueError(
             "`freeze_at` should not be before the end of the schedule. Received: "
             f"freeze_at={freeze_at!r}, schedule={schedule!r}."

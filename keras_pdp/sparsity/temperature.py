@@ -54,7 +54,8 @@ class Calibrated(Temperature):
     kappa: float = 5.0
 
     def __post_init__(self) -> None:
-        validation.positive("kappa", self.kappa)
+        # Stored as a plain float: JSON knows no numpy numbers.
+        object.__setattr__(self, "kappa", validation.positive("kappa", self.kappa))
 
     def tau(self, threshold: float) -> float:
         return max(threshold**2 / self.kappa, _SMALLEST)
@@ -76,7 +77,7 @@ class Absolute(Temperature):
     value: float = 1e-4
 
     def __post_init__(self) -> None:
-        validation.positive("tau", self.value)
+        object.__setattr__(self, "value", validation.positive("tau", self.value))
 
     def tau(self, threshold: float) -> float:
         return self.value

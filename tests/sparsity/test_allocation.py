@@ -1,0 +1,228 @@
+"""The budget is met to the unit, and shared as each rule says."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_pdp import Block, Channel, erdos_renyi, global_magnitude, uniform
+from keras_pdp.sparsity.allocation import Candidate
+from tests.sparsity import cases
+
+RULES = [uniform, global_magnitude, erdos_renyi]
+
+
+def single_weights(w):
+    """A kernel whose weights compete one by one."""
+    w = np.abs(np.asarray(w, "float32"))
+    return Candidate(w.ravel(), np.ones(w.size, int), w.shape)
+
+
+def in_units(w, granularity):
+    sizes = granularity.sizes(w.shape).ravel()
+    return Candidate(cases.unit_scores(w, granularity), sizes, w.shape)
+
+
+def removed(candidates, shares):
+    """Units removed from each kernel, as the counts that the wrappers will set."""
+    return {n: round(s * len(candidates[n].scores)) for n, s in shares.items()}
+
+
+def kernels(*shapes):
+    return {
+        f"k{i}": single_weights(cases.weights(shape, std=0.05 * (i + 1), seed=i))
+        for i, shape in enumerate(shapes)
+    }
+
+
+drawn_kernels = st.lists(
+    st.tuples(st.integers(1, 7), st.integers(1, 6)).flatmap(
+        lambda shape: st.lists(
+            st.sampled_from([0.0, 0.1, 0.2, 0.3]) | st.floats(0, 1, width=32),
+            min_size=shape[0] * shape[1],
+            max_size=shape[0] * shape[1],
+        ).map(lambda values: single_weights(np.reshape(values, shape)))
+    ),
+    min_size=1,
+    max_size=5,
+).map(lambda found: {f"k{i}": kernel for i, kernel in enumerate(found)})
+drawn_sparsity = st.floats(0.0, 0.999) | st.sampled_from([0.0, 0.29, 0.5, 0.9])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(RULES), drawn_kernels, drawn_sparsity)
+def test_the_budget_is_met_to_one_weight(rule, candidates, sparsity):
+    shares = rule(candidates, sparsity)
+    assert list(shares) == list(candidates)
+    counts = removed(candidates, shares)
+    total = sum(c.weights for c in candidates.values())
+    most = total - len(candidates)
+    assert sum(counts.values()) == min(round(sparsity * total), most)
+    for name, candidate in candidates.items():
+        assert 0 <= counts[name] < len(candidate.scores)
+        # A count, not a fraction near one: nothing is lost on the way back.
+        assert shares[name] == counts[name] / len(candidate.scores)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(RULES),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5),
+    drawn_sparsity,
+    st.integers(0, 5),
+)
+def test_the_budget_is_met_to_half_a_unit(rule, shapes, sparsity, seed):
+    candidates = {
+        f"k{i}": in_units(cases.weights(shape, seed=seed + i), Channel())
+        for i, shape in enumerate(shapes)
+    }
+    counts = removed(candidates, rule(candidates, sparsity))
+    size = {n: c.shape[0] for n, c in candidates.items()}
+    most = sum(size[n] * (len(c.scores) - 1) for n, c in candidates.items())
+    total = sum(c.weights for c in candidates.values())
+    missing = round(sparsity * total) - sum(counts[n] * size[n] for n in counts)
+    assert all(counts[n] < len(c.scores) for n, c in candidates.items())
+    exhausted = sum(counts[n] * size[n] for n in counts) == most
+    assert missing >= -max(size.values()) / 2
+    assert missing <= max(size.values()) / 2 or exhausted
+
+
+@settings(max_examples=200, deadline=None)
+@given(drawn_kernels, drawn_sparsity)
+def test_global_magnitude_is_one_sort_over_everything(candidates, sparsity):
+    everything = []
+    for name, candidate in candidates.items():
+        scores = candidate.scores.tolist()
+        scores.remove(max(scores))  # one unit stays
+        everything += [(score, name) for score in scores]
+    total = sum(c.weights for c in candidates.values())
+    cut = sorted(everything, key=lambda one: one[0])[: round(sparsity * total)]
+    below = [name for _, name in cut]
+    counts = removed(candidates, global_magnitude(candidates, sparsity))
+    assert counts == {name: below.count(name) for name in candidates}
+
+
+def test_global_magnitude_by_hand():
+    candidates = {
+        "small": single_weights([[0.1, 0.2, 0.3]]),
+        "large": single_weights([[0.25, 1.0, 2.0, 3.0, 4.0]]),
+    }
+    assert global_magnitude(candidates, 3 / 8) == {"small": 2 / 3, "large": 1 / 5}
+    # The largest of each stays, so that `large` gives what `small` can't.
+    assert global_magnitude(candidates, 0.5) == {"small": 2 / 3, "large": 2 / 5}
+
+
+def test_global_magnitude_takes_the_nearer_of_two_sums():
+    """Channels of 4 weights, and of 1: the cut comes where the sum is nearest."""
+    wide = Candidate(np.array([0.1, 0.4, 0.5]), np.array([4, 4, 4]), (4, 3))
+    slim = Candidate(np.array([0.2, 0.3, 0.6]), np.array([1, 1, 1]), (1, 3))
+    candidates = {"wide": wide, "slim": slim}
+    taken = dict.fromkeys((0, 1, 2), (0, 0))
+    taken |= {3: (1, 0), 4: (1, 0), 5: (1, 1), 6: (1, 2), 8: (1, 2), 9: (2, 2)}
+    for weights, (wide_units, slim_units) in taken.items():
+        counts = removed(candidates, global_magnitude(candidates, weights / 15))
+        assert counts == {"wide": wide_units, "slim": slim_units}, weights
+
+
+def test_smaller_blocks_at_the_edge_count_for_what_they_have():
+    candidate = in_units(cases.weights((9, 8)), Block((4, 1)))
+    assert sorted(set(candidate.sizes)) == [1, 4]
+    counts = removed({"k": candidate}, global_magnitude({"k": candidate}, 0.5))
+    order = np.argsort(candidate.scores)
+    weights = candidate.sizes[order[: counts["k"]]].sum()
+    assert abs(weights - 36) <= 2
+
+
+def test_ties_across_kernels_are_broken_exactly():
+    candidates = {f"k{i}": single_weights(np.full((5, 4), 0.1)) for i in range(3)}
+    for rule in RULES:
+        for count in (1, 7, 30, 41, 57):
+            counts = removed(candidates, rule(candidates, count / 60))
+            assert sum(counts.values()) == count
+    assert removed(candidates, global_magnitude(candidates, 25 / 60)) == {
+        "k0": 19,
+        "k1": 6,
+        "k2": 0,
+    }
+
+
+def test_uniform_gives_every_kernel_the_same():
+    candidates = kernels((100, 10), (10, 10), (4, 5))
+    for sparsity in (0.29, 0.5, 0.75, 0.9):
+        for name, count in removed(candidates, uniform(candidates, sparsity)).items():
+            assert abs(count - sparsity * candidates[name].weights) < 1.0
+    assert set(uniform(candidates, 0.9).values()) == {0.9}
+
+
+def test_erdos_renyi_by_hand():
+    """raw = 0.11, 0.2, 0.45; 224 of 1120 stay: 177.3, 32.2 and 14.5."""
+    candidates = kernels((100, 10), (10, 10), (4, 5))
+    assert removed(candidates, erdos_renyi(candidates, 0.8)) == {
+        "k0": 823,
+        "k1": 68,
+        "k2": 5,
+    }
+    # 560 stay. The third would have 1.8 of itself: all 20; 456.9 and 83.1 are left.
+    assert removed(candidates, erdos_renyi(candidates, 0.5)) == {
+        "k0": 543,
+        "k1": 17,
+        "k2": 0,
+    }
+
+
+def test_erdos_renyi_counts_the_window_of_a_convolution():
+    """Densities as 134 / 36864 to 130 / 4096, sum over product of the shapes."""
+    candidates = kernels((3, 3, 64, 64), (1, 1, 64, 64))
+    shares = erdos_renyi(candidates, 0.95)
+    ratio = (134 / 36864) / (130 / 4096)
+    assert (1 - shares["k0"]) / (1 - shares["k1"]) == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_kernels_of_one_unit_are_left_whole(rule):
+    candidates = {
+        "one": single_weights([[0.001]]),
+        "two": single_weights([[0.001, 0.002]]),
+        "many": single_weights(cases.weights((10, 10))),
+    }
+    shares = rule(candidates, 0.95)
+    assert shares["one"] == 0.0
+    assert sum(removed(candidates, shares).values()) == round(0.95 * 103)
+    assert rule({"one": candidates["one"]}, 0.9) == {"one": 0.0}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_nothing_is_removed_at_sparsity_0_and_one_unit_stays_at_0_999(rule):
+    candidates = kernels((20, 10), (5, 3), (1, 1), (2, 1))
+    assert set(rule(candidates, 0.0).values()) == {0.0}
+    counts = removed(candidates, rule(candidates, 0.999))
+    assert counts == {"k0": 199, "k1": 14, "k2": 0, "k3": 1}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("sparsity", [0.3, 0.77, 0.95])
+def test_the_order_of_the_kernels_does_not_matter(rule, sparsity):
+    """Where nothing ties; a tie goes to the first."""
+    candidates = kernels((31, 7), (13, 11), (6, 5), (17, 3))
+    reverse = dict(reversed(candidates.items()))
+    assert rule(reverse, sparsity) == rule(candidates, sparsity)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_share_does_not_fall_when_the_budget_rises(rule):
+    candidates = kernels((31, 7), (13, 11), (6, 5))
+    total = sum(c.weights for c in candidates.values())
+    shares = [
+        sum(removed(candidates, rule(candidates, count / total)).values())
+        for count in range(0, total - 3, 13)
+    ]
+    assert shares == list(range(0, total - 3, 13))
+
+
+def test_allocations_leave_their_argument_alone():
+    candidates = kernels((5, 4), (3, 3))
+    before = {n: c.scores.copy() for n, c in candidates.items()}
+    for rule in RULES:
+        rule(candidates, 0.5)
+    for name, candidate in candidates.items():
+        np.testing.assert_array_equal(candidate.scores, before[name])

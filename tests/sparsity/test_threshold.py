@@ -1,0 +1,167 @@
+"""Exact order statistics, against a sort."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from keras import ops
+
+from keras_pdp.sparsity import threshold
+from tests.sparsity import cases
+
+TINY = np.float32(1e-45)  # the smallest subnormal
+HUGE = np.finfo("float32").max
+BY_HAND = {
+    "two": [0.5, 0.25],
+    "two equal": [0.5, 0.5],
+    "three": [3.0, 1.0, 2.0],
+    "all zero": [0.0] * 5,
+    "all equal": [0.1] * 6,
+    "signed zeros": [0.0, -0.0, 0.0, -0.0, 1.0],
+    "ties at every cut": [2.0, 1.0, 2.0, 1.0, 3.0, 2.0, 1.0, 3.0],
+    "subnormals": [TINY, 0.0, 3 * TINY, 2 * TINY, 1e-38, TINY],
+    "huge": [HUGE, 1.0, HUGE, np.nextafter(HUGE, np.float32(0)), 0.0],
+    "neighbours": list(np.nextafter(np.float32(1), np.float32([0, 1, 2]))),
+}
+# Around the borders of a counting tile of 32 x 64, and of one of its rows.
+SIZES = [2, 3, 63, 64, 65, 127, 2047, 2048, 2049, 4096, 100_003]
+
+
+@functools.cache
+def neighbours(mode):
+    return cases.run(threshold.neighbours, mode)
+
+
+@functools.cache
+def kept(mode):
+    return cases.run(threshold.kept, mode)
+
+
+def reference_kept(scores, pruned):
+    """By rank: the smallest go, of equal ones the last."""
+    largest_first = np.argsort(-scores.astype("float64"), kind="stable")
+    mask = np.zeros(len(scores), bool)
+    mask[largest_first[: len(scores) - pruned]] = True
+    return mask
+
+
+def check_neighbours(scores, pruned, mode):
+    ranked = np.sort(np.abs(scores))
+    lo, hi = neighbours(mode)(cases.tensor(scores), cases.count(pruned))
+    assert (cases.array(lo), cases.array(hi)) == (ranked[pruned - 1], ranked[pruned])
+
+
+def check_kept(scores, pruned, mode):
+    mask = cases.array(kept(mode)(cases.tensor(scores), cases.count(pruned)))
+    np.testing.assert_array_equal(mask, reference_kept(scores, pruned))
+
+
+@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("name", BY_HAND)
+def test_every_count_of_a_case_by_hand(name, mode):
+    scores = np.float32(BY_HAND[name])
+    for pruned in range(1, len(scores)):
+        check_neighbours(scores, pruned, mode)
+    for pruned in range(len(scores)):
+        check_kept(scores, pruned, mode)
+
+
+@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("n", SIZES)
+def test_sizes_around_the_borders_of_a_tile(n, mode):
+    rng = np.random.default_rng(n)
+    scores = np.abs(rng.normal(size=n)).astype("float32")
+    tied = np.round(scores, 1)
+    for pruned in {1, n // 2, min(round(0.9 * n), n - 1), n - 1}:
+        check_neighbours(scores, pruned, mode)
+        check_kept(scores, pruned, mode)
+        check_neighbours(tied, pruned, mode)
+        check_kept(tied, pruned, mode)
+
+
+def test_every_count_of_a_tile_and_a_bit():
+    mode = cases.MODES[-1]
+    scores = np.round(np.random.default_rng(0).gamma(1.0, size=131), 1)
+    for pruned in range(1, 131):
+        check_neighbours(scores.astype("float32"), pruned, mode)
+        check_kept(scores.astype("float32"), pruned, mode)
+
+
+def test_one_score_is_always_kept():
+    for value in (0.0, 1.0, HUGE):
+        check_kept(np.float32([value]), 0, cases.MODES[-1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_weights_tie_often_and_are_counted_exactly(dtype):
+    w = ops.cast(cases.tensor(cases.weights(5000)), dtype)
+    scores = cases.array(ops.abs(ops.cast(w, "float32")))
+    assert len(np.unique(scores)) < 4500
+    for pruned in (1, 1234, 2500, 4500, 4999):
+        check_neighbours(scores, pruned, cases.MODES[-1])
+        check_kept(scores, pruned, cases.MODES[-1])
+
+
+def drawn_scores(n):
+    """Any finite float32 >= 0, subnormals too, or few values with many ties."""
+    anything = st.floats(0.0, float(HUGE), width=32, allow_subnormal=True)
+    few = st.sampled_from([0.0, -0.0, float(TINY), 0.1, 1.0])
+    return arrays("float32", n, elements=anything) | arrays("float32", n, elements=few)
+
+
+# Few sizes, so that each is compiled once.
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from([2, 3, 17, 66]))
+def test_neighbours_are_the_sorted_ones(data, n):
+    scores = data.draw(drawn_scores(n))
+    check_neighbours(scores, data.draw(st.integers(1, n - 1)), cases.MODES[-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from([1, 2, 3, 17, 66]))
+def test_kept_are_the_largest_and_the_first(data, n):
+    scores = data.draw(drawn_scores(n))
+    check_kept(np.abs(scores), data.draw(st.integers(0, n - 1)), cases.MODES[-1])
+
+
+@pytest.mark.parametrize("function", [threshold.neighbours, threshold.kept])
+@pytest.mark.parametrize("mode", [mode for mode in cases.MODES if mode != "eager"])
+def test_a_new_count_is_no_new_trace(function, mode):
+    traces = []
+
+    def traced(scores, pruned):
+        traces.append(mode)
+        return function(scores, pruned)
+
+    compiled = cases.run(traced, mode)
+    for pruned in range(1, 99, 7):
+        compiled(cases.tensor(np.arange(100.0)), cases.count(pruned))
+    assert len(traces) == 1
+
+
+@pytest.mark.skipif("xla" not in cases.MODES, reason="this backend has no compiler")
+@pytest.mark.parametrize("function", [threshold.neighbours, threshold.kept])
+def test_the_count_is_an_input_of_the_compiled_program(function):
+    """So that a new count compiles nothing anew."""
+    scores, pruned = cases.tensor(np.arange(100.0)), cases.count(3)
+    compiled = cases.run(function, "xla")
+    if hasattr(compiled, "experimental_get_compiler_ir"):
+        program = compiled.experimental_get_compiler_ir(scores, pruned)(stage="hlo")
+    else:
+        program = compiled.lower(scores, pruned).compile().as_text()
+    layout = program.split("entry_computation_layout={(")[1].split(")->")[0]
+    assert "f32[100]" in layout
+    assert "s32[]" in layout
+
+
+def test_keys_order_like_the_scores():
+    scores = np.float32(
+        [0.0, -0.0, TINY, 1e-38, 1.0, np.nextafter(np.float32(1), np.float32(2)), HUGE]
+    )
+    keys = cases.array(threshold.ordered_keys(cases.tensor(scores)))
+    assert keys.dtype == np.int32
+    assert keys[0] == keys[1] == 0
+    assert (np.diff(keys[1:].astype("int64")) > 0).all()
