@@ -9,6 +9,8 @@ from pathlib import Path
 import keras
 import pytest
 
+import keras_pdp
+
 ROOT = Path(__file__).parents[1]
 
 # name, weights, accuracy %, sparsity %, bytes, gzipped bytes, milliseconds
@@ -27,6 +29,8 @@ def run(program, folder):
         "KERAS_PDP_OFFLINE": "1",
         "KERAS_PDP_DATA": "",
         "TFDS_DATA_DIR": str(folder),
+        # The same package as in the other tests, installed or not.
+        "PYTHONPATH": str(Path(keras_pdp.__file__).parents[1]),
     }
     done = subprocess.run(
         [sys.executable, *program],
@@ -60,7 +64,8 @@ def test_the_tutorial_prints_its_table(tmp_path):
             assert 89 <= float(sparsity) <= 91
         else:
             assert float(sparsity) < 10
-    keras.models.load_model(tmp_path / "made" / "pruned.keras")
+    plain = keras.models.load_model(tmp_path / "made" / "pruned.keras")
+    assert not keras_pdp.pruned_layers(plain)
 
 
 def test_the_quick_start_of_the_readme_runs(tmp_path):

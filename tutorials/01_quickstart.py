@@ -19,9 +19,11 @@ import keras
 from ai_edge_litert.interpreter import Interpreter
 from fashion_mnist import load
 
-from keras_pdp import PDPCallback, PDPWrapper, sparsity_report, strip, to_tflite
+from keras_pdp import Linear, PDPCallback, PDPWrapper, sparsity_report, strip, to_tflite
 
 SPARSITY = 0.9
+RAMP = Linear(0.1, 0.5)  # when the sparsity rises, and
+FREEZE_AT = 0.6  # when the masks harden: fractions of the run
 EPOCHS = 8
 MIN_STEPS = 1_500  # a small data set is gone through more often
 BATCH = 128
@@ -30,7 +32,7 @@ CALIBRATION_IMAGES = 200  # from which the int8 export takes its ranges
 SEED = 0
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--short", action="store_true", help="little data, three epochs")
+parser.add_argument("--short", action="store_true", help="a tenth of the data")
 parser.add_argument("--out", type=Path, default=Path("out/quickstart"))
 arguments = parser.parse_args()
 arguments.out.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,7 @@ arguments.out.mkdir(parents=True, exist_ok=True)
 
 train, test, source = load()
 if arguments.short:
-    EPOCHS, MIN_STEPS = 3, 0
+    EPOCHS, MIN_STEPS = 8, 0
     train = type(train)(*(array[::10] for array in train))
     test = type(test)(*(array[::10] for array in test))
 print(f"Fashion-MNIST: {len(train.images):,} training images and", end=" ")
@@ -81,8 +83,11 @@ def network(prunable=lambda layer: layer):
 
 # ---------------------------------------------------------------------------------
 # The training. Only two things differ between the two nets: the wrapper above, and
-# the callback that raises the sparsity from 0 to its target between 15 % and 75 % of
-# the run, and freezes the masks for its last tenth.
+# the callback that raises the sparsity from 0 to its target and then freezes the masks.
+# Freezing hardens them, and the weights that stay have to make up for what the soft
+# mask still let through. With a learning rate that falls to zero that has to happen
+# before the rate is gone: here the sparsity rises between 10 % and 50 % of the run, and
+# the masks are frozen at 60 %.
 
 
 def fit(model, callbacks=()):
@@ -104,7 +109,7 @@ fit(dense)
 print(f"\nPruned to {SPARSITY:.0%}")
 keras.utils.set_random_seed(SEED)
 pruned = network(PDPWrapper)
-fit(pruned, [PDPCallback(SPARSITY)])
+fit(pruned, [PDPCallback(SPARSITY, schedule=RAMP, freeze_at=FREEZE_AT)])
 
 # strip() gives the plain Keras model: the layers that went into the wrappers, with
 # exact zeros in their kernels. Nothing of keras_pdp is needed to load or to run it.
