@@ -16,7 +16,7 @@ ON_EVERY_BACKEND = {
         "(by_hand and (ties or subnormals or zeros)) or (tile and 65) or new_count"
     ),
     "test_mask.py": (
-        "(is_the_formula and 0.2) or (automatic_gradient and 0.02) or same_however"
+        "(is_the_formula and 0.2) or automatic_gradient or same_however"
         " or dead_unit or pattern_is_blended"
     ),
 }

