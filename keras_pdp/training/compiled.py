@@ -18,8 +18,8 @@ from keras import ops
 def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:
     """The function with its static arguments bound, compiled where the backend can.
 
-    One compiled function serves all calls with equal static arguments; TensorFlow
-    keeps a program for each shape and dtype, so kernels of one shape share theirs.
+    One program is compiled for each shape and dtype and serves all kernels that share
+    them, with whatever values the tensors have.
 
     Args:
         function: A pure function of tensors, at module level.
@@ -28,7 +28,14 @@ def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., 
     Returns:
         A function of the remaining, tensor arguments.
     """
-    return _compiled(function, tuple(sorted(static.items())))
+
+    def call(*tensors: Any) -> Any:
+        # One function for each signature, or TensorFlow warns that a single one is
+        # traced again and again.
+        signature = tuple((tuple(t.shape), str(t.dtype)) for t in tensors)
+        return _compiled(function, tuple(sorted(static.items())), signature)(*tensors)
+
+    return call
 
 
 def read(variable: keras.Variable) -> Any:
@@ -43,7 +50,9 @@ def read(variable: keras.Variable) -> Any:
 
 @functools.cache
 def _compiled(
-    function: Callable[..., Any], static: tuple[tuple[str, Hashable], ...]
+    function: Callable[..., Any],
+    static: tuple[tuple[str, Hashable], ...],
+    signature: tuple[Any, ...],
 ) -> Callable[..., Any]:
     bound = functools.partial(function, **dict(static))
     if keras.backend.backend() == "tensorflow":

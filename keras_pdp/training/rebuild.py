@@ -126,7 +126,10 @@ def _copy_compile(old: keras.Model, new: keras.Model) -> None:
     if not old.compiled:
         return
     try:
-        new.compile_from_config(old.get_compile_config())
+        settings = keras.saving.deserialize_keras_object(old.get_compile_config())
+        # Not `compile_from_config`: it builds the optimizer, whose moments would make
+        # a stripped model's file three times as large.
+        new.compile(**settings)
     except (TypeError, ValueError) as error:
         warnings.warn(
             f"The compile settings of '{old.name}' can't be copied, so the new model "

@@ -223,21 +223,24 @@ class PDPWrapper(keras.layers.Layer):
             values[id(kernel.variable)] = kernel.masked(w, read(self.frozen), training)
         # All variables are mapped: one that is not falls back to its stored value,
         # which in a step of another framework's making (JAX) is not the current one.
-        mapping = [(v, values[id(v)]) for v in self.layer.variables]
-        scope = keras.StatelessScope(
-            mapping, collect_losses=True, initialize_variables=False
-        )
-        before = {id(v): scope.get_current_value(v) for v in self.layer.variables}
+        scope = _Recording([(v, values[id(v)]) for v in self.layer.variables])
         with scope:
             outputs = self.layer(*args, **kwargs)
         for loss in scope.losses:
             self.add_loss(loss)
-        # Statistics, seeds and states that the layer updated while it ran.
-        for v in self.layer.non_trainable_variables:
-            after = scope.get_current_value(v)
-            if after is not before[id(v)] and not v.trainable:
-                v.assign(after)
+        self._write_back(scope)
         return outputs
+
+    def _write_back(self, scope: "_Recording") -> None:
+        """Keeps the statistics, seeds and states that the layer updated as it ran."""
+        kernels = {id(kernel.variable) for kernel in self.kernels}
+        for variable in scope.updated.values():
+            if id(variable) in kernels:
+                raise ValueError(
+                    f"'{self.layer.name}' assigns to its kernel '{variable.path}' "
+                    "while it runs. A masked kernel can't be: leave the layer unwrapped."
+                )
+            variable.assign(scope.get_current_value(variable))
 
     @staticmethod
     def _check_values(granularity: Any, temperature: Any, sparsity: Any) -> None:
@@ -254,6 +257,21 @@ class PDPWrapper(keras.layers.Layer):
                 f"{granularity} fixes the sparsity itself; leave `sparsity` out. "
                 f"Received: sparsity={sparsity!r}."
             )
+
+
+class _Recording(keras.StatelessScope):
+    """A scope that remembers which variables were assigned to in it.
+
+    Not all of them are among a layer's variables: a stateful RNN's states are not.
+    """
+
+    def __init__(self, state_mapping: list[tuple[keras.Variable, Any]]) -> None:
+        super().__init__(state_mapping, collect_losses=True, initialize_variables=False)
+        self.updated: dict[int, keras.Variable] = {}
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        self.updated[id(update[0])] = update[0]
+        super().add_update(update)
 
 
 def _check_layer(layer: Any) -> None:

@@ -59,7 +59,11 @@ def test_a_wrapped_model_says_what_strip_will_give():
     wrapped, stripped = sparsity_report(model), sparsity_report(strip(model))
     assert [t.zeros for t in wrapped.tensors] == [t.zeros for t in stripped.tensors]
     assert [t.name for t in wrapped.tensors] == [t.name for t in stripped.tensors]
-    assert wrapped.parameters == stripped.parameters == model.layers[1].layer.count_params() + 32 + 36
+    assert (
+        wrapped.parameters
+        == stripped.parameters
+        == model.layers[1].layer.count_params() + 32 + 36
+    )
     assert wrapped.sparsity == pytest.approx(0.5, abs=0.002)
     assert {t.how for t in wrapped.tensors} == {"Unstructured()"}
 

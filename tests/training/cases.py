@@ -94,12 +94,20 @@ class Case:
         shapes: Its inputs' shapes, batch left out.
         kernels: How many kernels are pruned in it.
         tokens: Inputs are integers below this number.
+        rounds: TensorFlow fuses its steps otherwise when the kernel is a tensor, or
+            sums its gradient in another order: the last bit may differ.
     """
 
     make: Callable[[], keras.Layer]
     shapes: tuple[tuple[int, ...], ...]
     kernels: int = 1
     tokens: int | None = None
+    rounds: bool = False
+
+    def assert_equal(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Equal to the bit, but for layers that round otherwise."""
+        tolerance = 1e-6 if self.rounds else 0.0
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
     def inputs(self, seed: int = 0) -> list[np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -126,7 +134,7 @@ SEQUENCE, IMAGE, VOLUME = (6, 8), (6, 6, 4), (4, 4, 4, 2)
 LAYERS: dict[str, Case] = {
     "Dense": Case(lambda: layers.Dense(8, activation="relu"), ((8,),)),
     "EinsumDense": Case(
-        lambda: layers.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de"),
+        lambda: layers.EinsumDense("abc,cde->abde", (6, 2, 4), bias_axes="de"),
         (SEQUENCE,),
     ),
     "Conv1D": Case(lambda: layers.Conv1D(4, 3), (SEQUENCE,)),
@@ -142,17 +150,24 @@ LAYERS: dict[str, Case] = {
     ),
     "SeparableConv1D": Case(lambda: layers.SeparableConv1D(4, 3), (SEQUENCE,), 2),
     "SeparableConv2D": Case(lambda: layers.SeparableConv2D(4, 3), (IMAGE,), 2),
-    "Embedding": Case(lambda: layers.Embedding(20, 8), ((6,),), tokens=20),
-    "SimpleRNN": Case(lambda: layers.SimpleRNN(5), (SEQUENCE,), 2),
-    "LSTM": Case(lambda: layers.LSTM(5, return_sequences=True), (SEQUENCE,), 2),
-    "GRU": Case(lambda: layers.GRU(5, dropout=0.2), (SEQUENCE,), 2),
-    "RNN, stacked cells": Case(
-        lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)]), (SEQUENCE,), 4
+    "Embedding": Case(lambda: layers.Embedding(20, 8), ((6,),), tokens=20, rounds=True),
+    "SimpleRNN": Case(lambda: layers.SimpleRNN(5), (SEQUENCE,), 2, rounds=True),
+    "LSTM": Case(
+        lambda: layers.LSTM(5, return_sequences=True), (SEQUENCE,), 2, rounds=True
     ),
-    "ConvLSTM1D": Case(lambda: layers.ConvLSTM1D(3, 2), ((3, 6, 4),), 2),
+    "GRU": Case(lambda: layers.GRU(5, dropout=0.2), (SEQUENCE,), 2, rounds=True),
+    "RNN, stacked cells": Case(
+        lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)]),
+        (SEQUENCE,),
+        4,
+        rounds=True,
+    ),
+    "ConvLSTM1D": Case(lambda: layers.ConvLSTM1D(3, 2), ((3, 6, 4),), 2, rounds=True),
     "ConvLSTM2D": Case(lambda: layers.ConvLSTM2D(3, 2), ((3, 5, 5, 2),), 2),
     "ConvLSTM3D": Case(lambda: layers.ConvLSTM3D(2, 2), ((2, 3, 3, 3, 2),), 2),
-    "Bidirectional": Case(lambda: layers.Bidirectional(layers.LSTM(4)), (SEQUENCE,), 4),
+    "Bidirectional": Case(
+        lambda: layers.Bidirectional(layers.LSTM(4)), (SEQUENCE,), 4, rounds=True
+    ),
     "TimeDistributed": Case(
         lambda: layers.TimeDistributed(layers.Conv1D(3, 2)), ((3, 6, 4),)
     ),
@@ -162,8 +177,8 @@ LAYERS: dict[str, Case] = {
     "GroupQueryAttention": Case(
         lambda: layers.GroupQueryAttention(4, 4, 2), (SEQUENCE, (5, 8)), 4
     ),
-    "Sequential block": Case(lambda: block_of("sequential"), ((5,),), 2),
-    "functional block": Case(lambda: block_of("functional"), ((5,),), 2),
+    "Sequential block": Case(lambda: block_of("sequential"), ((5,),), 2, rounds=True),
+    "functional block": Case(lambda: block_of("functional"), ((5,),), 2, rounds=True),
     "subclass": Case(lambda: Scaled(8), ((8,),)),
     "pdp_weights()": Case(lambda: Declared(6), ((8,),), 2),
     "composite layer": Case(lambda: Residual(8), ((8,),), 2),

@@ -25,7 +25,6 @@ from keras_pdp import (
     pruned_layers,
     strip,
     uniform,
-    wrap,
 )
 
 RNG = np.random.default_rng(0)
@@ -334,7 +333,7 @@ def test_verbose_prints_the_targets(capsys):
     assert "first/kernel" in capsys.readouterr().out
 
 
-# -- what is said once, with what to do ---------------------------------------------------
+# What is said once, with what to do.
 
 
 def test_a_schedule_longer_than_the_run_warns():
@@ -381,8 +380,10 @@ def test_weights_without_order_are_an_error_that_names_them():
     model = net()
     kernel, bias = model.layers[1].layer.get_weights()
     model.layers[1].layer.set_weights([np.full_like(kernel, np.nan), bias])
+    callback = PDPCallback(0.9)
+    callback.set_model(model)
     with pytest.raises(ValueError, match="192 of 192 weights of '.*second"):
-        model.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.9)])
+        callback.allocate()
 
 
 @pytest.mark.parametrize(

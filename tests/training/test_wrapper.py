@@ -83,13 +83,13 @@ def test_one_compiled_program_serves_every_sparsity():
 
 def test_losses_of_the_layer_count_once():
     def net(wrapper):
+        keras.utils.set_random_seed(3)
         layer = layers.Dense(
             4,
             kernel_regularizer="l2",
             bias_regularizer="l1",
             activity_regularizer=keras.regularizers.L2(0.1),
         )
-        keras.utils.set_random_seed(3)
         model = keras.Sequential([keras.Input((8,)), wrapper(layer), layers.Dense(1)])
         model.compile("sgd", "mse")
         return model
