@@ -1,4 +1,8 @@
-"""Every test starts from the same random state and a clean session."""
+"""Every test starts from the same random state.
+
+Sessions are not cleared: it costs more than most tests, and none relies on names that
+Keras counts up.
+"""
 
 import keras
 import pytest
@@ -7,5 +11,3 @@ import pytest
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(7)
-    yield
-    keras.utils.clear_session()

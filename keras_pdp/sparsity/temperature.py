@@ -21,7 +21,7 @@ class Temperature(abc.ABC):
     """Gives each kernel its tau, once, when pruning begins."""
 
     @abc.abstractmethod
-    def tau(self, threshold: float) -> float:
+    def at(self, threshold: float) -> float:
         """The kernel's tau, > 0, from the threshold `t` it is heading for."""
 
     def get_config(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Calibrated(Temperature):
         # Stored as a plain float: JSON knows no numpy numbers.
         object.__setattr__(self, "kappa", validation.positive("kappa", self.kappa))
 
-    def tau(self, threshold: float) -> float:
+    def at(self, threshold: float) -> float:
         return max(threshold**2 / self.kappa, _SMALLEST)
 
 
@@ -67,20 +67,20 @@ class Absolute(Temperature):
     """One tau for every kernel, as in the paper.
 
     Args:
-        value: tau, > 0, in units of squared weights. Defaults to 1e-4.
+        tau: The temperature, > 0, in units of squared weights. Defaults to 1e-4.
 
     Raises:
-        TypeError: If `value` is no number.
+        TypeError: If `tau` is no number.
         ValueError: If it is not finite and > 0.
     """
 
-    value: float = 1e-4
+    tau: float = 1e-4
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", validation.positive("tau", self.value))
+        object.__setattr__(self, "tau", validation.positive("tau", self.tau))
 
-    def tau(self, threshold: float) -> float:
-        return self.value
+    def at(self, threshold: float) -> float:
+        return self.tau
 
 
 def check(temperature: object) -> Temperature:

@@ -120,7 +120,7 @@ def _calibrate(kernels: Mapping[str, PrunedKernel], wrappers: Wrappers) -> None:
     outside = {}
     for name, kernel in kernels.items():
         threshold = kernel.heading_for()
-        tau = temperature[name].tau(threshold)
+        tau = temperature[name].at(threshold)
         kernel.tau.assign(tau)
         kappa = threshold**2 / tau
         if threshold > 0.0 and not _KAPPA[0] <= kappa <= _KAPPA[1]:

@@ -238,7 +238,8 @@ class PDPWrapper(keras.layers.Layer):
             if id(variable) in kernels:
                 raise ValueError(
                     f"'{self.layer.name}' assigns to its kernel '{variable.path}' "
-                    "while it runs. A masked kernel can't be: leave the layer unwrapped."
+                    "while it runs, which a masked kernel does not allow: leave the "
+                    "layer unwrapped."
                 )
             variable.assign(scope.get_current_value(variable))
 

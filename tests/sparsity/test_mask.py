@@ -119,7 +119,7 @@ def realistic(granularity, std, shape=SHAPE):
     pruned = round(0.8 * granularity.prunable_count(shape))
     formula = Formula(w, pruned, granularity)
     t = float(np.sqrt(np.mean(formula.t**2)))
-    return w, pruned, Calibrated().tau(t), formula
+    return w, pruned, Calibrated().at(t), formula
 
 
 # The soft mask
@@ -249,7 +249,7 @@ def test_far_from_the_threshold_the_mask_is_0_or_1_and_its_gradient_finite():
 
 @pytest.mark.parametrize("granularity", cases.GRANULARITIES)
 def test_a_kernel_of_zeros_is_masked_by_a_half(granularity):
-    w, tau = cases.tensor(np.zeros((8, 4))), cases.tensor(Calibrated().tau(0.0))
+    w, tau = cases.tensor(np.zeros((8, 4))), cases.tensor(Calibrated().at(0.0))
     pruned = cases.count(granularity.prunable_count((8, 4)))
     function = soft(granularity)
     m = cases.array(function(w, pruned, tau))

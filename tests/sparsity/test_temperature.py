@@ -13,27 +13,27 @@ VALUES = [Calibrated(), Calibrated(10), Calibrated(np.float32(4)), Absolute(3e-3
 
 
 def test_calibrated_puts_the_threshold_at_kappa_temperatures():
-    assert Calibrated(4.0).tau(0.2) == pytest.approx(0.01, rel=1e-15)
-    assert Calibrated().tau(0.1) == pytest.approx(0.002, rel=1e-15)
+    assert Calibrated(4.0).at(0.2) == pytest.approx(0.01, rel=1e-15)
+    assert Calibrated().at(0.1) == pytest.approx(0.002, rel=1e-15)
     for kappa in (0.5, 5.0, 100.0):
         for t in (1e-4, 0.02, 0.2, 3.0):
-            assert t**2 / Calibrated(kappa).tau(t) == pytest.approx(kappa)
+            assert t**2 / Calibrated(kappa).at(t) == pytest.approx(kappa)
 
 
 def test_calibrated_scales_with_the_weights():
-    assert Calibrated().tau(8 * 0.02) == pytest.approx(64 * Calibrated().tau(0.02))
+    assert Calibrated().at(8 * 0.02) == pytest.approx(64 * Calibrated().at(0.02))
 
 
 def test_a_threshold_of_zero_gives_a_temperature_that_divides():
     for t in (0.0, 1e-45, 1e-20):
-        tau = np.float32(Calibrated().tau(t))
+        tau = np.float32(Calibrated().at(t))
         assert tau >= np.finfo("float32").tiny
         assert np.isfinite(np.float32(1.0) / tau)
 
 
 def test_absolute_is_the_same_for_every_kernel():
-    assert Absolute().tau(0.02) == Absolute().tau(0.2) == Absolute().tau(0.0) == 1e-4
-    assert Absolute(1e-3).tau(0.1) == 1e-3
+    assert Absolute().at(0.02) == Absolute().at(0.2) == Absolute().at(0.0) == 1e-4
+    assert Absolute(1e-3).at(0.1) == 1e-3
 
 
 @pytest.mark.parametrize("temperature", VALUES)

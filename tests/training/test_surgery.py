@@ -366,7 +366,7 @@ def test_a_wrapper_inside_a_users_layer_is_not_lost_in_strip():
     class Holder(layers.Layer):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
-            self.inner = PDPWrapper(layers.Dense(4))
+            self.inner = PDPWrapper(layers.Dense(4, name="dense"))
 
         def build(self, input_shape):
             self.inner.build(input_shape)
