@@ -26,6 +26,10 @@ class PDPCallback(keras.callbacks.Callback):
     own target with the schedule; from `freeze_at` on the masks are stored and the rest
     of the run trains with them. A run of any length ends at the target, even one step.
 
+    Hardening the masks takes away what the soft ones let through, and the rest of the
+    run makes up for it. With a learning rate that falls to zero by the end, begin and
+    freeze earlier, for example `schedule=Linear(0.1, 0.5), freeze_at=0.6`.
+
     What is set sits in the model's variables, and the position comes from the epoch and
     the step that `fit` reports, so that a run continued with `initial_epoch` or by
     BackupAndRestore goes on where it was. Sparsity never falls: a `fit` that starts
