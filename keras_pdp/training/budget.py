@@ -102,39 +102,52 @@ def share_out(
     sharing = [name for name in unset if name not in targets]
     if sharing and sparsity is not None and callable(allocation):
         candidates = {name: kernels[name].candidate() for name in sharing}
-        targets |= allocation(candidates, sparsity)
+        targets |= _checked(allocation(candidates, sparsity), sharing)
     for name in unset:
         kernels[name].set_target(targets[name])
     if sharing and sparsity is not None:
         _warn_out_of_reach([kernels[name] for name in sharing], sparsity)
-    _calibrate({name: kernels[name] for name in unset}, wrappers)
+    for name in set(unset) - set(sharing):
+        _warn_if_short(name, kernels[name], targets[name])
+    _warn_far_off({name: kernels[name].calibrate() for name in unset})
 
 
-def _calibrate(kernels: Mapping[str, PrunedKernel], wrappers: Wrappers) -> None:
-    """Sets every tau from the threshold its kernel is heading for."""
-    temperature = {
-        f"{name}/{kernel.name}": wrapper.temperature
-        for name, wrapper in wrappers.items()
-        for kernel in wrapper.kernels
-    }
-    outside = {}
-    for name, kernel in kernels.items():
-        threshold = kernel.heading_for()
-        tau = temperature[name].at(threshold)
-        kernel.tau.assign(tau)
-        kappa = threshold**2 / tau
-        if threshold > 0.0 and not _KAPPA[0] <= kappa <= _KAPPA[1]:
-            outside[name] = kappa
-    if outside:
-        worst = max(outside, key=lambda n: max(outside[n], 1 / outside[n]))
+def _checked(shares: Mapping[str, float], names: list[str]) -> Mapping[str, float]:
+    """What an allocation answered; a user's own may have forgotten a kernel."""
+    if set(shares) != set(names):
+        raise ValueError(
+            f"The allocation should answer a sparsity for each of {sorted(names)}. "
+            f"Received: {sorted(shares)}."
+        )
+    for name, share in shares.items():
+        validation.sparsity(f"allocation's answer for {name!r}", share)
+    return shares
+
+
+def _warn_if_short(name: str, kernel: PrunedKernel, sparsity: float) -> None:
+    if kernel.target_for(sparsity) < round(sparsity * kernel.units):
         warnings.warn(
-            f"In {len(outside)} of {len(kernels)} kernels kappa = t^2 / tau is far "
-            f"from the useful range 2 ... 100, for example {outside[worst]:.3g} in "
-            f"'{worst}': a mask below it is too soft to be hardened without loss, one "
-            "above it is hard from the start. Calibrated(kappa=5.0) sets tau for each "
-            "kernel.",
+            f"A sparsity of {sparsity:.2%} can't be reached in '{name}': of its "
+            f"{kernel.units} units one always stays. Choose a finer granularity or a "
+            "lower sparsity.",
             stacklevel=2,
         )
+
+
+def _warn_far_off(kappas: Mapping[str, float]) -> None:
+    low, high = _KAPPA
+    outside = {n: k for n, k in kappas.items() if k > 0.0 and not low <= k <= high}
+    if not outside:
+        return
+    worst = max(outside, key=lambda n: max(outside[n], 1 / outside[n]))
+    warnings.warn(
+        f"In {len(outside)} of {len(kappas)} kernels kappa = t^2 / tau is far from the "
+        f"useful range {low:g} ... {high:g}, for example {outside[worst]:.3g} in "
+        f"'{worst}': a mask below it is too soft to be hardened without loss, one "
+        "above it is hard from the start. Calibrated(kappa=5.0) sets tau for each "
+        "kernel.",
+        stacklevel=2,
+    )
 
 
 def _warn_out_of_reach(kernels: list[PrunedKernel], sparsity: float) -> None:

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pdp.sparsity import mask, validation
+from keras_pdp.sparsity import mask
 from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.sparsity.granularity import Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout
+from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import compiled, read
 from keras_pdp.training.prunable import PrunableWeight
 
@@ -20,7 +21,7 @@ _UNSET = -1
 
 
 class PrunedKernel:
-    """The kernel of a layer, its granularity, and its four state variables.
+    """The kernel of a layer, how it is pruned, and its four state variables.
 
     The variables belong to the wrapper, so that every checkpoint has them:
 
@@ -33,12 +34,17 @@ class PrunedKernel:
     """
 
     def __init__(
-        self, weight: PrunableWeight, granularity: Granularity, owner: keras.Layer
+        self,
+        weight: PrunableWeight,
+        granularity: Granularity,
+        temperature: Temperature,
+        owner: keras.Layer,
     ) -> None:
         self.name = weight.name
         self.variable = weight.variable
         self.layout = weight.layout
         self.granularity = granularity
+        self.temperature = temperature
         self.shape = self.layout.shape(tuple(weight.variable.shape))
         self.units = granularity.unit_count(self.shape)
         self.prunable = granularity.prunable_count(self.shape)
@@ -103,26 +109,35 @@ class PrunedKernel:
 
     def set_target(self, sparsity: float) -> None:
         """Aims at a fraction of units; N:M always aims at its pattern."""
+        self.target.assign(self.target_for(sparsity))
+
+    def target_for(self, sparsity: float) -> int:
+        """Units to prune for a fraction of them; one always stays."""
         if self.granularity.kept_per_pool is not None:
-            self.target.assign(self.prunable)
-        else:
-            validation.sparsity("sparsity", sparsity)
-            self.target.assign(min(round(sparsity * self.units), self.prunable))
+            return self.prunable
+        return min(round(sparsity * self.units), self.prunable)
 
-    def heading_for(self) -> float:
-        """The threshold at the target, from the weights now; 0 where nothing goes.
+    def calibrate(self) -> float:
+        """Sets tau from the threshold at the target, with the weights as they are.
 
-        For N:M the root mean square of the groups' thresholds.
+        Returns:
+            kappa = t^2 / tau; 0 where nothing is to be pruned, or t is 0.
         """
+        threshold = self._heading_for()
+        tau = self.temperature.at(threshold)
+        self.tau.assign(tau)
+        return threshold**2 / tau
+
+    def _heading_for(self) -> float:
+        """The threshold at the target; for N:M the root mean square of the groups'."""
         target = int(self.target.value)
         if target < 1:
             return 0.0
         w = ops.cast(self.layout.bring(read(self.variable)), "float32")
         s = mask.scores(w, self.granularity)
         t = mask.cut(s, ops.convert_to_tensor(target, "int32"), self.granularity)
-        return float(
-            np.sqrt(np.mean(np.square(ops.convert_to_numpy(t), dtype="float64")))
-        )
+        squares = np.square(ops.convert_to_numpy(t), dtype="float64")
+        return float(np.sqrt(np.mean(squares)))
 
     @property
     def has_target(self) -> bool:

@@ -143,7 +143,9 @@ class PDPWrapper(keras.layers.Layer):
             autocast=False,
             aggregation="only_first_replica",
         )
-        self.kernels = [PrunedKernel(w, self.granularity, self) for w in found]
+        self.kernels = [
+            PrunedKernel(w, self.granularity, self.temperature, self) for w in found
+        ]
         if not any(kernel.prunable for kernel in self.kernels):
             shapes_found = {k.name: k.shape for k in self.kernels}
             raise ValueError(

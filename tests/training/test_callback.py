@@ -361,6 +361,24 @@ def test_an_unreachable_target_warns():
         net().fit(X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.9)])
 
 
+def test_an_unreachable_target_of_one_layer_warns():
+    wrapper = PDPWrapper(layers.Dense(3, name="thin"), Channel(), sparsity=0.99)
+    callback = PDPCallback()
+    callback.set_model(keras.Sequential([keras.Input((8,)), wrapper]))
+    with pytest.warns(UserWarning, match="99.00% can't be reached in 'thin/kernel'"):
+        assert callback.allocate() == {"thin/kernel": pytest.approx(2 / 3)}
+
+
+def test_an_allocation_of_ones_own_is_checked():
+    def forgetful(candidates, sparsity):
+        return dict.fromkeys(list(candidates)[:1], sparsity)
+
+    callback = PDPCallback(0.5, allocation=forgetful)
+    callback.set_model(net())
+    with pytest.raises(ValueError, match=r"for each of .*second/kernel.*Received: \["):
+        callback.allocate()
+
+
 @pytest.mark.parametrize("temperature", [Absolute(1e-5), Absolute(10.0)])
 def test_a_kappa_far_off_warns_once(temperature):
     model = net(temperature=temperature)

@@ -16,7 +16,7 @@ def prune_to(wrapper: PDPWrapper, sparsity: float) -> None:
     """Sets a wrapper as the callback would."""
     for kernel in wrapper.kernels:
         kernel.set_target(sparsity)
-        kernel.tau.assign(wrapper.temperature.at(kernel.heading_for()))
+        kernel.calibrate()
         kernel.pruned.assign(int(kernel.target.value))
 
 
