@@ -163,8 +163,12 @@ LAYERS: dict[str, Case] = {
         rounds=True,
     ),
     "ConvLSTM1D": Case(lambda: layers.ConvLSTM1D(3, 2), ((3, 6, 4),), 2, rounds=True),
-    "ConvLSTM2D": Case(lambda: layers.ConvLSTM2D(3, 2), ((3, 5, 5, 2),), 2),
-    "ConvLSTM3D": Case(lambda: layers.ConvLSTM3D(2, 2), ((2, 3, 3, 3, 2),), 2),
+    "ConvLSTM2D": Case(
+        lambda: layers.ConvLSTM2D(3, 2), ((3, 5, 5, 2),), 2, rounds=True
+    ),
+    "ConvLSTM3D": Case(
+        lambda: layers.ConvLSTM3D(2, 2), ((2, 3, 3, 3, 2),), 2, rounds=True
+    ),
     "Bidirectional": Case(
         lambda: layers.Bidirectional(layers.LSTM(4)), (SEQUENCE,), 4, rounds=True
     ),
@@ -177,8 +181,8 @@ LAYERS: dict[str, Case] = {
     "GroupQueryAttention": Case(
         lambda: layers.GroupQueryAttention(4, 4, 2), (SEQUENCE, (5, 8)), 4
     ),
-    "Sequential block": Case(lambda: block_of("sequential"), ((5,),), 2, rounds=True),
-    "functional block": Case(lambda: block_of("functional"), ((5,),), 2, rounds=True),
+    "Sequential block": Case(lambda: block_of("sequential"), ((5,),), 2),
+    "functional block": Case(lambda: block_of("functional"), ((5,),), 2),
     "subclass": Case(lambda: Scaled(8), ((8,),)),
     "pdp_weights()": Case(lambda: Declared(6), ((8,),), 2),
     "composite layer": Case(lambda: Residual(8), ((8,),), 2),
