@@ -25,7 +25,7 @@ ONE_OF_EACH_KIND = [
     "DepthwiseConv2D",
     "Embedding",
     "LSTM",
-    "MultiHeadAttention",
+    "GroupQueryAttention",
     "functional block",
     "composite layer",
 ]
@@ -137,7 +137,8 @@ def test_it_survives_saving_with_every_argument_off_its_default(case, tmp_path):
     assert json.dumps(after.get_config()) == json.dumps(before.get_config())
     assert (after.granularity, after.sparsity) == (Channel(), 0.5)
     assert after.temperature == Absolute(0.01)
-    for one, other in zip(before.variables, after.variables, strict=True):
+    # Weights: Keras itself saves no seeds.
+    for one, other in zip(before.weights, after.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
     weights = tmp_path / "model.weights.h5"
@@ -180,7 +181,10 @@ def test_every_granularity_ends_in_whole_units(name, granularity):
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_every_execution_of_the_step_prunes_alike(name):
-    """Eagerly, as a graph and compiled as a whole: the same sparsity and outputs."""
+    """Eagerly, as a graph and compiled as a whole: the same sparsity and outputs.
+
+    (None of these layers drops anything out: XLA draws other random numbers.)
+    """
     case, results = LAYERS[name], {}
     for mode in ({"run_eagerly": True}, {}, {"jit_compile": True}):
         keras.utils.set_random_seed(7)
