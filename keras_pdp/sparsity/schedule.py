@@ -295,6 +295,18 @@ def _not_negative(name: str, count: object) -> None:
         raise ValueError(f"`{name}(count)` should not be negative. Received: {count}.")
 
 
+def check_in_fractions(schedule: Schedule, freeze_at: Moment | None) -> None:
+    """Raises where a fraction of the run does not say how far the schedule is."""
+    moments = (schedule.complete, freeze_at)
+    absolute = any(isinstance(moment, Epochs | Steps) for moment in moments)
+    if absolute or isinstance(schedule, PerEpoch):
+        raise ValueError(
+            "A schedule of epochs or steps needs Position(epoch, step, epochs); a "
+            "number is the fraction of the run that is done. Received: a number, with "
+            f"schedule={schedule!r}, freeze_at={freeze_at!r}."
+        )
+
+
 def check_order(schedule: Schedule, freeze_at: Moment) -> None:
     """Raises where masks would be frozen before the schedule has ended."""
     end = schedule.complete

@@ -112,6 +112,28 @@ def share_out(
     _warn_far_off({name: kernels[name].calibrate() for name in unset})
 
 
+def warn_if_other(
+    wrappers: Wrappers,
+    sparsity: float | None,
+    allocation: Allocation | Mapping[str, float],
+) -> None:
+    """A model that has its targets keeps them, whatever a later callback asks for."""
+    fixed = fixed_targets(wrappers, allocation)
+    kernels = [k for name, k in kernels_of(wrappers).items() if name not in fixed]
+    if sparsity is None or not all(kernel.has_target for kernel in kernels):
+        return
+    size = sum(kernel.size for kernel in kernels)
+    share = sum(kernel.removed_at_target() for kernel in kernels) / size
+    coarsest = max(kernel.size / kernel.units for kernel in kernels)
+    if abs(share - sparsity) * size > coarsest:
+        warnings.warn(
+            f"This model is on its way to a sparsity of {share:.2%}, set when its "
+            f"pruning began, and keeps it; {sparsity:.2%} has no effect. To prune "
+            "further, begin anew with wrap(strip(model)).",
+            stacklevel=2,
+        )
+
+
 def _checked(shares: Mapping[str, float], names: list[str]) -> Mapping[str, float]:
     """What an allocation answered; a user's own may have forgotten a kernel."""
     if set(shares) != set(names):

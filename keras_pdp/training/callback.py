@@ -40,7 +40,10 @@ class PDPCallback(keras.callbacks.Callback):
     Where the number of steps is unknown (a generator without `steps_per_epoch`), the
     first epoch counts as its beginning until it is over.
 
-    Logs at the end of each epoch: `sparsity`, the fraction of the prunable weights that
+    Callbacks that restore the best weights (EarlyStopping, `save_best_only`) should
+    begin after the ramp, or the best may be dense ones; `strip` warns of it.
+
+    Logs at the end of each epoch: `sparsity`, the fraction of the wrapped kernels that
     the hard masks remove. History, the progress bar and callbacks after this one see
     it; put CSVLogger after it.
 
@@ -77,6 +80,8 @@ class PDPCallback(keras.callbacks.Callback):
     ...     pdp.update(step / steps)
     ...     train_step()
     >>> pdp.update(1.0)
+
+    (With Epochs or Steps in the schedule: `pdp.update(Position(epoch, step, epochs))`.)
     """
 
     def __init__(
@@ -128,9 +133,10 @@ class PDPCallback(keras.callbacks.Callback):
             The final fraction of units removed, by `layer/weight`.
 
         Raises:
-            ValueError: If a weight is NaN or Inf.
+            ValueError: If a weight is NaN or Inf, or the budget does not fit the model.
         """
         self._sync()
+        budget.check_budget(self._wrappers, self.sparsity, self.allocation)
         budget.share_out(self._wrappers, self.sparsity, self.allocation)
         kernels = budget.kernels_of(self._wrappers)
         self._targets = {name: int(k.target.value) for name, k in kernels.items()}
@@ -144,16 +150,18 @@ class PDPCallback(keras.callbacks.Callback):
             position: Where the run stands; a number is the fraction that is done.
 
         Raises:
-            ValueError: If a weight is NaN or Inf when pruning begins or masks freeze.
+            ValueError: If a weight is NaN or Inf when pruning begins or masks freeze,
+                or a number is given to a schedule of epochs or steps.
         """
         if not isinstance(position, Position):
             done = validation.real("position", position)
+            schedules.check_in_fractions(self.schedule, self.freeze_at)
             position = Position(epoch=done, step=done, epochs=1)
         self._fraction = self.schedule(position)
         if self._fraction <= 0.0:
             return
-        if self._pruned is None:
-            self._begin()
+        if self._pruned is None and not self._begin():
+            return
         self._raise_to(self._fraction)
         tail = self.freeze_at is not None and schedules.reached(
             self.freeze_at, position
@@ -162,7 +170,7 @@ class PDPCallback(keras.callbacks.Callback):
             self._freeze()
 
     def hard_sparsity(self) -> float:
-        """The fraction of the prunable weights that the hard masks remove now."""
+        """The fraction of the wrapped kernels that the hard masks remove now."""
         self._sync()
         kept, size = 0, 0
         for wrapper in self._wrappers.values():
@@ -170,7 +178,7 @@ class PDPCallback(keras.callbacks.Callback):
                 mask = kernel.keeps(bool(wrapper.frozen.value))
                 kept += int(np.count_nonzero(ops.convert_to_numpy(mask)))
                 size += kernel.size
-        return 1.0 - kept / size
+        return 1.0 - kept / size if size else 0.0
 
     # The hooks of `fit`: they only find out the position.
 
@@ -190,6 +198,10 @@ class PDPCallback(keras.callbacks.Callback):
         self._run_epochs = self.epochs or self.params["epochs"]
         self._steps_per_epoch = self.params.get("steps")
         self._steps = self._batch = self._epoch = 0
+        if all(wrapper.kernels for wrapper in self._wrappers.values()):
+            wanted = (self._wrappers, self.sparsity, self.allocation)
+            budget.check_budget(*wanted)
+            budget.warn_if_other(*wanted)
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -212,7 +224,8 @@ class PDPCallback(keras.callbacks.Callback):
             logs["sparsity"] = self.hard_sparsity()
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._fraction < self._reach:
+        to_be_continued = self._epoch == self.params["epochs"] < self._run_epochs
+        if self._fraction < self._reach and not to_be_continued:
             warnings.warn(
                 f"The training ended when {self.schedule} had come to "
                 f"{self._fraction:.0%} of the final sparsity; the model's is "
@@ -227,14 +240,29 @@ class PDPCallback(keras.callbacks.Callback):
         epoch = self._epoch + min(part, 1.0)
         return Position(epoch, self._steps + self._batch, self._run_epochs)
 
-    def _begin(self) -> None:
-        first = not all(
-            k.has_target for k in budget.kernels_of(self._wrappers).values()
-        )
+    def _begin(self) -> bool:
+        """Shares the budget out, where that is still to do; False if it is too early.
+
+        A model without a known input is built by its first batch.
+        """
+        wrappers = named_wrappers(self.model)
+        unbuilt = [name for name, wrapper in wrappers.items() if not wrapper.kernels]
+        if len(unbuilt) == len(wrappers):
+            return False
+        if unbuilt and set(wrappers) == set(self._wrappers):
+            warnings.warn(
+                f"The model does not call its PDPWrapper layers {unbuilt}, so they "
+                "have nothing to prune.",
+                stacklevel=2,
+            )
+        self._wrappers = {n: w for n, w in wrappers.items() if n not in unbuilt}
+        kernels = budget.kernels_of(self._wrappers)
+        first = not all(kernel.has_target for kernel in kernels.values())
         targets = self.allocate()
         if first and self.verbose:
             rows = [f"  {name:<40} {share:8.2%}" for name, share in targets.items()]
             print("\nPDP, units to remove:", *rows, sep="\n")
+        return True
 
     def _raise_to(self, fraction: float) -> None:
         """Sets the counts that have risen."""
@@ -261,7 +289,6 @@ class PDPCallback(keras.callbacks.Callback):
         self.model  # noqa: B018
 
     def _warn_if_too_short(self) -> None:
-        budget.check_budget(self._wrappers, self.sparsity, self.allocation)
         steps = self._run_epochs * (self._steps_per_epoch or 0)
         end = Position(self._run_epochs, steps or float("inf"), self._run_epochs)
         self._reach = self.schedule(end)

@@ -160,6 +160,7 @@ def find(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
     found: dict[int, PrunableWeight] = {}
     skipped: list[Skipped] = []
     refused: set[int] = set()
+    taken: set[str] = set()
     for where, owner in tree.walk(layer):
         if id(owner) in refused:
             continue
@@ -177,15 +178,11 @@ def find(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
                 reason = f"it is stored as {variable.dtype}; prune before quantizing"
                 skipped.append(Skipped(full, reason))
             else:
+                full = tree.unique(full, taken)
                 weight = PrunableWeight(full, variable, layout_of(owner, variable))
                 found[id(variable)] = weight
         skipped += _unclaimed(where, owner, found)
     return list(found.values()), skipped
-
-
-def has_rule(layer: keras.Layer) -> bool:
-    """Whether some weights of this very layer are known to be kernels."""
-    return hasattr(layer, "pdp_weights") or _rule(layer) is not None
 
 
 def _refusal(layer: keras.Layer) -> str | None:

@@ -149,11 +149,15 @@ class PrunedKernel:
         """Weights in the kernel."""
         return math.prod(self.shape)
 
-    def removed_at_target(self) -> int:
-        """Weights that go with the target, a mean where blocks differ in size."""
+    def removed_by(self, pruned: int) -> int:
+        """Weights that go with that many units, a mean where blocks differ in size."""
         if self.granularity.kept_per_pool is not None:
-            return self.prunable
-        return round(int(self.target.value) * self.size / self.units)
+            return self.prunable if pruned > 0 else 0
+        return round(max(pruned, 0) * self.size / self.units)
+
+    def removed_at_target(self) -> int:
+        """Weights that go with the target."""
+        return self.removed_by(int(self.target.value))
 
     def _searched(self, w: Tensor, training: bool) -> Tensor:
         if training:

@@ -6,8 +6,10 @@ calls to a shared layer and every option that Keras knows stay as they were, whi
 `keras.models.clone_model` does not keep (it renames inputs and reorders calls).
 """
 
+import inspect
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -18,6 +20,12 @@ from keras_pdp.training.compiled import read
 from keras_pdp.training.wrapper import PDPWrapper
 
 Replace = Callable[[keras.Layer], keras.Layer]
+
+_WITH_TABLES = (
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
 
 # The name under which a configuration refers to a layer made beforehand.
 _REFERENCE = "keras_pdp_layer"
@@ -45,16 +53,33 @@ def rebuilt(model: keras.Model, replace: Replace) -> keras.Model:
     own = {type(layer).__name__: type(layer) for _, layer in tree.walk(model)}
     with keras.saving.custom_object_scope(own):
         result = _rebuilt(model, replace, made)
-    for old, new in made.values():
-        if not possible(old):
-            _copy_weights(old, new)
+    leaves = [pair for pair in made.values() if not possible(pair[0])]
+    for old, new in leaves:
+        _copy_weights(old, new)
+    _warn_untied(leaves)
     _copy_compile(model, result)
     return result
 
 
 def copy_of(layer: keras.Layer) -> keras.Layer:
-    """A new layer of the same configuration."""
-    return type(layer).from_config(layer.get_config())
+    """A new layer of the same configuration and name."""
+    config = layer.get_config()
+    accepted = inspect.signature(type(layer).__init__).parameters
+    takes_rest = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    if "name" in accepted or takes_rest:
+        # Keras leaves it out for a class without `get_config`.
+        config.setdefault("name", layer.name)
+    if isinstance(layer, keras.layers.Lambda):
+        return _copy_of_lambda(layer, config)
+    return type(layer).from_config(config)
+
+
+def _copy_of_lambda(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
+    # Its code is in memory, not in a file: nothing is unpacked, the function is taken.
+    function = keras.saving.serialize_keras_object(keras.activations.linear)
+    copy = type(layer).from_config({**config, "function": function}, safe_mode=False)
+    copy.function = layer.function
+    return copy
 
 
 def _rebuilt(
@@ -69,27 +94,23 @@ def _rebuilt(
             "constructor and configuration of its own, in which layers can't be "
             "replaced. Use PDPWrapper(layer) in its definition."
         )
-    by_name = {layer.name: layer for layer in model.layers}
     new_layers: dict[str, keras.Layer] = {}
 
-    def reference(entry: dict[str, Any]) -> dict[str, Any]:
-        # A functional entry has its name outside, a Sequential one inside.
-        name = entry.get("name") or entry["config"].get("name")
-        layer = by_name.get(name)
-        if layer is None or isinstance(layer, keras.layers.InputLayer):
-            return entry  # a node of keras.ops, or an input
+    def reference(entry: dict[str, Any], layer: keras.Layer | None) -> dict[str, Any]:
+        if layer is None:
+            return entry  # an input, or a node of keras.ops
         if id(layer) not in made:
             nested = possible(layer)
             new = _rebuilt(layer, replace, made) if nested else replace(layer)
             made[id(layer)] = (layer, new)
-        new_layers[name] = made[id(layer)][1]
+        new_layers[layer.name] = made[id(layer)][1]
         kept = {k: entry[k] for k in ("name", "inbound_nodes") if k in entry}
         # A new layer may be called otherwise: the graph is told by the old name.
         return kept | {
             "module": None,
             "class_name": _REFERENCE,
             "registered_name": _REFERENCE,
-            "config": {"name": name},
+            "config": {"name": layer.name},
         }
 
     class Reference:
@@ -97,12 +118,25 @@ def _rebuilt(
         def from_config(cls, config: dict[str, Any]) -> keras.Layer:
             return new_layers[config["name"]]
 
-    config = {**config, "layers": [reference(entry) for entry in config["layers"]]}
+    entries = zip(config["layers"], _layers_of(model, config["layers"]), strict=True)
+    config = {**config, "layers": [reference(*entry) for entry in entries]}
     custom = {_REFERENCE: Reference}
     result = type(model).from_config(config, custom_objects=custom)
     if not model.trainable:
         result.trainable = False
     return result
+
+
+def _layers_of(
+    model: keras.Model, entries: list[dict[str, Any]]
+) -> list[keras.Layer | None]:
+    """The layer that each entry of a configuration describes; None for other nodes."""
+    layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
+    if isinstance(model, keras.Sequential):
+        # In order; a class without `get_config` leaves its name out of the entry.
+        return [None] * (len(entries) - len(layers)) + layers
+    by_name = {layer.name: layer for layer in layers}
+    return [by_name.get(entry["name"]) for entry in entries]
 
 
 def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
@@ -120,6 +154,39 @@ def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
     for variable, to in zip(source, target, strict=True):
         # A copy: some backends would share the tensor between the two models.
         to.assign(ops.copy(values[id(variable)]))
+    _copy_tables(old, new)
+
+
+def _copy_tables(old: keras.Layer, new: keras.Layer) -> None:
+    """What layers keep beside their variables: vocabularies, finished statistics."""
+    inner = [
+        [x for _, x in tree.walk(layer) if not isinstance(x, PDPWrapper)]
+        for layer in (old, new)
+    ]
+    for source, target in zip(*inner, strict=True):
+        if isinstance(source, _WITH_TABLES):
+            with tempfile.TemporaryDirectory() as folder:
+                source.save_assets(folder)
+                target.load_assets(folder)
+        if isinstance(target, keras.layers.Normalization):
+            target.finalize_state()
+
+
+def _warn_untied(pairs: Iterable[tuple[keras.Layer, keras.Layer]]) -> None:
+    """Names the layers that shared a variable and no longer do."""
+    owners: dict[int, tuple[keras.Layer, int]] = {}
+    for old, new in pairs:
+        source = old.layer if isinstance(old, PDPWrapper) else old
+        target = new.layer if isinstance(new, PDPWrapper) else new
+        for variable, to in zip(source.variables, target.variables, strict=True):
+            first, copy = owners.setdefault(id(variable), (old, id(to)))
+            if copy != id(to):
+                warnings.warn(
+                    f"'{first.name}' and '{old.name}' share '{variable.path}'; in the "
+                    "new model each has its own, with the same values. Tie them by "
+                    "calling one layer twice, or wrap them in the definition.",
+                    stacklevel=5,
+                )
 
 
 def _copy_compile(old: keras.Model, new: keras.Model) -> None:

@@ -12,6 +12,7 @@ from keras_pdp.sparsity.granularity import Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import prunable, rebuild, tree
 from keras_pdp.training.prunable import Skipped
+from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.wrapper import PDPWrapper
 
 Select = Callable[[keras.Layer], bool | Granularity | None]
@@ -38,9 +39,9 @@ def wrap(
         model: A built Sequential or functional model.
         granularity: What is pruned together. Defaults to `Unstructured()`.
         temperature: How soft the masks are. Defaults to `Calibrated()`.
-        select: Called with each layer that could be wrapped; answers whether to, or a
-            granularity of its own. False and None leave the layer as it is. Defaults
-            to wrapping all.
+        select: Called with each layer that has kernels, frozen ones too; answers
+            whether to wrap it, or a granularity of its own. False and None leave the
+            layer as it is. Defaults to wrapping all.
         strict: Raise where something can't be pruned, rather than warn. Defaults to
             False.
 
@@ -54,7 +55,11 @@ def wrap(
 
     Example:
 
-    >>> wrapped = wrap(model, select=lambda layer: layer.name != "head")
+    >>> wrapped = wrap(model)
+
+    All but the last layer, whose channels are the model's outputs:
+
+    >>> wrapped = wrap(model, Channel(), select=lambda layer: layer.name != "head")
     """
     _check_model("wrap", model)
     default = Unstructured() if granularity is None else granularity
@@ -67,14 +72,14 @@ def wrap(
 
     def wrapped(layer: keras.Layer) -> keras.Layer:
         copy = rebuild.copy_of(layer)
-        if isinstance(layer, PDPWrapper):
-            return copy
+        if named_wrappers(layer):
+            return copy  # it, or what is in it, is wrapped already
         found, reasons = prunable.find(layer)
+        choice = _choice(select, layer, default) if found or reasons else None
+        if choice is None:
+            return copy
         skipped.extend(_named(layer, reasons))
         if not found:
-            return copy
-        choice = _choice(select, layer, default)
-        if choice is None:
             return copy
         shapes = [w.layout.shape(tuple(w.variable.shape)) for w in found]
         if not any(choice.prunable_count(shape) > 0 for shape in shapes):
@@ -115,20 +120,21 @@ def strip(model: keras.Model) -> keras.Model:
             sits where a model can't be rebuilt, such as inside a subclassed layer.
     """
     _check_model("strip", model)
-    for wrapper in pruned_layers(model):
-        for kernel in wrapper.kernels:
-            kernel.values()  # raises on NaN and Inf before any work is done
+    kernels = [k for wrapper in pruned_layers(model) for k in wrapper.kernels]
+    for kernel in kernels:
+        kernel.values()  # raises on NaN and Inf before any work is done
+    _warn_not_there_yet(model, kernels)
 
     def stripped(layer: keras.Layer) -> keras.Layer:
         return rebuild.copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
 
     result = rebuild.rebuilt(model, stripped)
-    left = [name for name, inner in tree.walk(result) if isinstance(inner, PDPWrapper)]
+    left = named_wrappers(result)
     if left:
         raise ValueError(
-            f"PDPWrapper inside a layer of your own can't be stripped: {left}. "
-            "Wrap the whole layer instead, PDPWrapper(your_layer), which prunes every "
-            "kernel in it."
+            f"A PDPWrapper inside another layer can't be stripped: {sorted(left)}. Put "
+            "it outside, PDPWrapper(layer), which prunes every kernel in the layer, "
+            "for example PDPWrapper(TimeDistributed(Dense(8)))."
         )
     return result
 
@@ -152,6 +158,22 @@ def named_wrappers(model: keras.Layer) -> dict[str, PDPWrapper]:
     }
 
 
+def _warn_not_there_yet(model: keras.Model, kernels: list[PrunedKernel]) -> None:
+    now = sum(kernel.removed_by(int(kernel.pruned.value)) for kernel in kernels)
+    ahead = sum(kernel.removed_at_target() for kernel in kernels)
+    unset = sum(not kernel.has_target for kernel in kernels)
+    if not unset and now >= ahead:
+        return
+    size = sum(kernel.size for kernel in kernels)
+    aim = "has not been pruned yet" if unset else f"is heading for {ahead / size:.2%}"
+    warnings.warn(
+        f"'{model.name}' is stripped at a sparsity of {now / size:.2%}; it {aim}. If "
+        "its training is over, weights from before the end of the ramp were restored "
+        "(EarlyStopping, save_best_only): let these callbacks begin after it.",
+        stacklevel=3,
+    )
+
+
 def _check_model(what: str, model: Any) -> None:
     if not isinstance(model, keras.Model):
         name = f"{type(model).__module__}.{type(model).__qualname__}"
@@ -170,7 +192,8 @@ def _check_model(what: str, model: Any) -> None:
         raise ValueError(
             f"`{what}` rebuilds Sequential and functional models; '{model.name}' is a "
             f"subclassed model ({type(model).__name__}), whose `call` can't be "
-            "rewritten. Use PDPWrapper(layer) in its definition."
+            "rewritten. To prune it, use PDPWrapper(layer) in its definition; to strip "
+            "or export it, build it as a functional model."
         )
 
 

@@ -1,5 +1,6 @@
 """Walks the layers inside a model or layer, however they are nested."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ def walk(layer: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Laye
 
     Models are entered through `layers`, other layers through the attributes that hold
     layers, in lists and dictionaries too. The layers of the outermost model keep their
-    own names; deeper ones are prefixed, for example `backbone/conv`.
+    own names; deeper ones are prefixed, for example `backbone/conv`. No two are equal.
     """
     yield from _walk(layer, prefix, set())
 
@@ -30,10 +31,21 @@ def _walk(
 ) -> Iterator[tuple[str, keras.Layer]]:
     seen.add(id(layer))
     yield name, layer
+    taken: set[str] = set()
     for child in children(layer):
-        if id(child) not in seen:
-            inner = f"{name}/{child.name}" if name else child.name
-            yield from _walk(child, inner, seen)
+        if id(child) in seen:
+            continue
+        # Keras allows equal names beside each other inside a layer.
+        own = unique(child.name, taken)
+        yield from _walk(child, f"{name}/{own}" if name else own, seen)
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, with a number where it is taken already; takes it."""
+    candidates = (f"{name}_{i}" if i else name for i in itertools.count())
+    free = next(each for each in candidates if each not in taken)
+    taken.add(free)
+    return free
 
 
 def _layers_in(value: Any) -> Iterator[keras.Layer]:

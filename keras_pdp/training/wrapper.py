@@ -15,7 +15,7 @@ from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.granularity import Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
-from keras_pdp.training import prunable
+from keras_pdp.training import prunable, tree
 from keras_pdp.training.compiled import read
 from keras_pdp.training.pruned_kernel import PrunedKernel
 
@@ -34,6 +34,7 @@ class PDPWrapper(keras.layers.Layer):
     masks, call arguments and the dtype policy are those of the inner layer. A kernel
     regulariser sees the unmasked weights. The gradient of a masked embedding is dense,
     so that optimizers with a sparse update (Adam) move rows that were not looked up.
+    Methods of a layer, such as `reset_state` of a stateful RNN, are called on `.layer`.
 
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
@@ -221,6 +222,11 @@ class PDPWrapper(keras.layers.Layer):
 
         values = {id(v): read(v) for v in self.layer.variables}
         for kernel in self.kernels:
+            if id(kernel.variable) not in values:
+                raise ValueError(
+                    f"'{self.layer.name}' has no kernel '{kernel.variable.path}' any "
+                    "more: it was quantized or rebuilt. Use strip(model) before that."
+                )
             w = values[id(kernel.variable)]
             values[id(kernel.variable)] = kernel.masked(w, read(self.frozen), training)
         # All variables are mapped: one that is not falls back to its stored value,
@@ -284,6 +290,12 @@ def _check_layer(layer: Any) -> None:
             f"'{layer.name}' is a PDPWrapper already; a layer is wrapped once."
         )
     if isinstance(layer, keras.Layer):
+        inside = [n for n, x in tree.walk(layer) if isinstance(x, PDPWrapper)]
+        if inside:
+            raise ValueError(
+                f"'{layer.name}' holds PDPWrapper layers already: {inside}. A kernel "
+                "is wrapped once: either these layers or the one around them."
+            )
         return
     what = f"{type(layer).__module__}.{type(layer).__qualname__}"
     hint = ""
@@ -327,7 +339,7 @@ def _placeholders(arguments: Any) -> Any:
 def _warn_not_driven() -> None:
     warnings.warn(
         "A model with PDPWrapper layers is being trained, but nothing moves their "
-        "sparsity, so nothing is pruned. Add PDPCallback to the callbacks of `fit`, "
-        "or call its `update` in your own training loop.",
+        "sparsity: it stays as it is, at 0 in a new model. Add PDPCallback to the "
+        "callbacks of `fit`, or call its `update` in your own training loop.",
         stacklevel=2,
     )

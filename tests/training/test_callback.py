@@ -333,7 +333,88 @@ def test_verbose_prints_the_targets(capsys):
     assert "first/kernel" in capsys.readouterr().out
 
 
+def test_a_model_that_is_built_by_its_first_batch():
+    model = keras.Sequential([PDPWrapper(layers.Dense(16)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.75)])
+    assert history.history["sparsity"][-1] == 0.75
+
+    own = keras.Sequential([PDPWrapper(layers.Dense(16), sparsity=0.5)])
+    own.compile("sgd", "mse")
+    now = PDPCallback(schedule=Constant(0.0))
+    own.fit(X, np.repeat(Y, 16, 1), verbose=0, callbacks=[now])
+    assert now.hard_sparsity() == 0.5
+
+
+def test_a_layer_that_is_never_called_is_named():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used = PDPWrapper(layers.Dense(8, name="used"))
+            self.idle = PDPWrapper(layers.Dense(8, name="idle"))
+            self.head = layers.Dense(1)
+
+        def call(self, inputs, training=None):
+            return self.head(self.used(inputs, training=training))
+
+    model = Net()
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match=r"does not call .*\['idle'\]"):
+        history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.75)])
+    assert history.history["sparsity"][-1] == 0.75
+
+
+def test_layers_of_one_name_are_all_pruned():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one = PDPWrapper(layers.Dense(8, name="fc"))
+            self.two = PDPWrapper(layers.Dense(8, name="fc"))
+
+        def call(self, inputs, training=None):
+            return self.two(self.one(inputs, training=training), training=training)
+
+    model = Net()
+    model(X)
+    assert len(pruned_layers(model)) == 2
+    callback = PDPCallback(0.75)
+    callback.set_model(model)
+    assert list(callback.allocate()) == ["fc/kernel", "fc_1/kernel"]
+    callback.update(1.0)
+    assert callback.hard_sparsity() == 0.75
+
+
+def test_a_custom_loop_checks_its_budget_and_positions():
+    callback = PDPCallback()
+    callback.set_model(net())
+    with pytest.raises(ValueError, match="Without: "):
+        callback.update(0.5)
+    callback = PDPCallback(0.5, schedule=Linear(Steps(2), Steps(8)))
+    callback.set_model(net())
+    with pytest.raises(ValueError, match=r"Position\(epoch, step, epochs\)"):
+        callback.update(0.5)
+    callback.update(Position(epoch=1, step=8, epochs=1))
+    assert callback.hard_sparsity() == pytest.approx(0.5)
+
+
 # What is said once, with what to do.
+
+
+def test_another_target_for_a_model_that_has_one_warns():
+    model = net()
+    model.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.5)])
+    with pytest.warns(UserWarning, match=r"50.00%.* keeps it; 90.00% has no effect"):
+        model.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.9)])
+
+
+def test_best_weights_from_before_the_ramp_warn_in_strip():
+    model = net()
+    stop = keras.callbacks.EarlyStopping(
+        monitor="sparsity", mode="min", patience=99, restore_best_weights=True
+    )
+    model.fit(X, Y, epochs=10, verbose=0, callbacks=[PDPCallback(0.9), stop])
+    with pytest.warns(UserWarning, match="stripped at a sparsity of 0.00%.*restored"):
+        strip(model)
 
 
 def test_a_schedule_longer_than_the_run_warns():
