@@ -114,6 +114,7 @@ class PDPCallback(keras.callbacks.Callback):
         # touches no device. Read anew in every epoch: checkpoints may be restored.
         self._pruned: dict[str, int] | None = None
         self._targets: dict[str, int] = {}
+        self._frozen = False
         self._fraction = 0.0
         self._reach = 1.0
         self._run_epochs = 1
@@ -166,7 +167,7 @@ class PDPCallback(keras.callbacks.Callback):
         tail = self.freeze_at is not None and schedules.reached(
             self.freeze_at, position
         )
-        if tail and self._fraction >= 1.0:
+        if tail and self._fraction >= 1.0 and not self._frozen:
             self._freeze()
 
     def hard_sparsity(self) -> float:
@@ -205,7 +206,8 @@ class PDPCallback(keras.callbacks.Callback):
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch, self._batch, self._pruned = epoch, 0, None
+        self._epoch, self._batch = epoch, 0
+        self._pruned, self._frozen = None, False
         if self._steps_per_epoch:
             self._steps = epoch * self._steps_per_epoch
         self.update(self._position())
@@ -282,6 +284,7 @@ class PDPCallback(keras.callbacks.Callback):
         for wrapper in self._wrappers.values():
             if not bool(wrapper.frozen.value):
                 wrapper.freeze()
+        self._frozen = True
 
     def _sync(self) -> None:
         # On JAX, `fit` keeps the state outside the variables; reading `model` in a
@@ -291,7 +294,7 @@ class PDPCallback(keras.callbacks.Callback):
     def _warn_if_too_short(self) -> None:
         steps = self._run_epochs * (self._steps_per_epoch or 0)
         end = Position(self._run_epochs, steps or float("inf"), self._run_epochs)
-        self._reach = self.schedule(end)
+        self._fraction = self._reach = self.schedule(end)
         if self._reach < 1.0:
             warnings.warn(
                 f"In this run of {self._run_epochs} epochs {self.schedule} comes to "

@@ -15,8 +15,9 @@ from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.granularity import Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
-from keras_pdp.training import prunable, tree
+from keras_pdp.training import inner_call, prunable, tree
 from keras_pdp.training.compiled import read
+from keras_pdp.training.inner_call import Recording
 from keras_pdp.training.pruned_kernel import PrunedKernel
 
 
@@ -82,7 +83,7 @@ class PDPWrapper(keras.layers.Layer):
             )
         self._check_values(granularity, temperature, sparsity)
         # Keras reads the signature of `call` in the line after, and it is the layer's.
-        object.__setattr__(self, "_call_as", _signature(layer))
+        object.__setattr__(self, "_call_as", inner_call.signature_of(layer))
         # float32 without autocast: the kernels are read as they are stored, inputs pass
         # untouched, and the inner layer casts for itself.
         kwargs.setdefault("name", layer.name)
@@ -90,7 +91,7 @@ class PDPWrapper(keras.layers.Layer):
         self.layer = layer
         self.granularity = Unstructured() if granularity is None else granularity
         self.temperature = Calibrated() if temperature is None else temperature
-        self.sparsity = sparsity
+        self.sparsity = None if sparsity is None else float(sparsity)
         self.supports_masking = layer.supports_masking
         self.kernels: list[PrunedKernel] = []
         # Whether something moves the sparsity in this process; no part of the state.
@@ -115,7 +116,7 @@ class PDPWrapper(keras.layers.Layer):
                 # Called with placeholders, so that Keras builds it for whatever
                 # arguments its `call` and `build` take.
                 with keras.name_scope(self.name):
-                    placeholders = _placeholders((args, kwargs))
+                    placeholders = inner_call.placeholders((args, kwargs))
                     self.layer(*placeholders[0], **placeholders[1])
             self.build()
         return super().__call__(*args, **kwargs)
@@ -231,7 +232,7 @@ class PDPWrapper(keras.layers.Layer):
             values[id(kernel.variable)] = kernel.masked(w, read(self.frozen), training)
         # All variables are mapped: one that is not falls back to its stored value,
         # which in a step of another framework's making (JAX) is not the current one.
-        scope = _Recording([(v, values[id(v)]) for v in self.layer.variables])
+        scope = Recording([(v, values[id(v)]) for v in self.layer.variables])
         with scope:
             outputs = self.layer(*args, **kwargs)
         for loss in scope.losses:
@@ -239,7 +240,7 @@ class PDPWrapper(keras.layers.Layer):
         self._write_back(scope)
         return outputs
 
-    def _write_back(self, scope: "_Recording") -> None:
+    def _write_back(self, scope: Recording) -> None:
         """Keeps the statistics, seeds and states that the layer updated as it ran."""
         kernels = {id(kernel.variable) for kernel in self.kernels}
         for variable in scope.updated.values():
@@ -268,21 +269,6 @@ class PDPWrapper(keras.layers.Layer):
             )
 
 
-class _Recording(keras.StatelessScope):
-    """A scope that remembers which variables were assigned to in it.
-
-    Not all of them are among a layer's variables: a stateful RNN's states are not.
-    """
-
-    def __init__(self, state_mapping: list[tuple[keras.Variable, Any]]) -> None:
-        super().__init__(state_mapping, collect_losses=True, initialize_variables=False)
-        self.updated: dict[int, keras.Variable] = {}
-
-    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
-        self.updated[id(update[0])] = update[0]
-        super().add_update(update)
-
-
 def _check_layer(layer: Any) -> None:
     """Raises unless `layer` is a Keras 3 layer that is not wrapped yet."""
     if isinstance(layer, PDPWrapper):
@@ -308,32 +294,6 @@ def _check_layer(layer: Any) -> None:
     raise TypeError(
         f"PDPWrapper takes a layer of Keras 3, a keras.Layer. Received: {what}.{hint}"
     )
-
-
-def _signature(layer: keras.Layer) -> inspect.Signature:
-    """The layer's call signature, with `training` where it has none."""
-    signature = inspect.signature(layer.call)
-    if "training" in signature.parameters:
-        return signature
-    parameters = list(signature.parameters.values())
-    training = inspect.Parameter(
-        "training", inspect.Parameter.KEYWORD_ONLY, default=None
-    )
-    has_rest = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
-    parameters.insert(len(parameters) - bool(has_rest), training)
-    return signature.replace(parameters=parameters)
-
-
-def _placeholders(arguments: Any) -> Any:
-    """The same structure with a symbolic tensor for every array or tensor."""
-
-    def placeholder(x: Any) -> Any:
-        if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-            return x
-        dtype = keras.backend.standardize_dtype(x.dtype)
-        return keras.KerasTensor(tuple(x.shape), dtype=dtype)
-
-    return keras.tree.map_structure(placeholder, arguments)
 
 
 def _warn_not_driven() -> None:
