@@ -236,7 +236,9 @@ class PDPWrapper(keras.layers.Layer):
         with scope:
             outputs = self.layer(*args, **kwargs)
         for loss in scope.losses:
-            self.add_loss(loss)
+            # A new tensor: in a stateless step (JAX) Keras tells whose loss it is by
+            # identity, and would count the same one for the inner layer as well.
+            self.add_loss(loss + 0.0)
         self._write_back(scope)
         return outputs
 

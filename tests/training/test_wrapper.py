@@ -72,7 +72,7 @@ def test_one_compiled_program_serves_every_sparsity():
             return super().call(inputs)
 
     model = keras.Sequential([keras.Input((8,)), PDPWrapper(Spy(16)), layers.Dense(1)])
-    model.compile("sgd", "mse", jit_compile=False)
+    model.compile("sgd", "mse")
     callback = PDPCallback(0.9, freeze_at=None)
     model.fit(X, Y, batch_size=8, epochs=1, verbose=0, callbacks=[callback])
     first = len(traces)
