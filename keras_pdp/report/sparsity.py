@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from keras_pdp.deployment.flatbuffer import read_tflite
-from keras_pdp.training import prunable, tree
+from keras_pdp.training import prunable
 from keras_pdp.training.prunable import Skipped
+from keras_pdp.training.pruned_kernel import PrunedKernel
+from keras_pdp.training.surgery import named_wrappers, pruned_layers
 from keras_pdp.training.wrapper import PDPWrapper
 
 
@@ -202,32 +204,37 @@ def _of_model(model: keras.Layer) -> SparsityReport:
         tensors.append(TensorSparsity(weight.name, w.shape, w.size, zeros, how))
         if wraps_some:
             loose.append(Skipped(weight.name, "its layer is not wrapped"))
+    loose += [
+        Skipped(name, f"{kernel.granularity} can remove nothing from it")
+        for name, kernel in _wrapped_kernels(model)
+        if kernel.prunable < 1
+    ]
     parameters = sum(math.prod(v.shape) for v in model.weights if id(v) not in states)
     return SparsityReport(model.name, tuple(tensors), (*skipped, *loose), parameters)
 
 
+def _wrapped_kernels(model: keras.Layer) -> Iterator[tuple[str, PrunedKernel]]:
+    for name, wrapper in named_wrappers(model).items():
+        for kernel in wrapper.kernels:
+            yield f"{name}/{kernel.name}", kernel
+
+
 def _wrapped_tensors(model: keras.Layer) -> Iterator[tuple[int, TensorSparsity]]:
-    for name, layer in tree.walk(model):
-        if not isinstance(layer, PDPWrapper):
-            continue
-        frozen = bool(layer.frozen.value)
-        for kernel in layer.kernels:
-            kernel.values()  # raises on NaN and Inf, which have no rank
-            keep = keras.ops.convert_to_numpy(kernel.keeps(frozen))
-            yield (
-                id(kernel.variable),
-                TensorSparsity(
-                    f"{name or layer.name}/{kernel.name}",
-                    tuple(keep.shape),
-                    kernel.size,
-                    int(keep.size - np.count_nonzero(keep)),
-                    str(kernel.granularity),
-                ),
-            )
+    frozen = {id(k): bool(w.frozen.value) for w in _wrappers(model) for k in w.kernels}
+    for name, kernel in _wrapped_kernels(model):
+        kernel.values()  # raises on NaN and Inf, which have no rank
+        keep = keras.ops.convert_to_numpy(kernel.keeps(frozen[id(kernel)]))
+        zeros = int(keep.size - np.count_nonzero(keep))
+        yield (
+            id(kernel.variable),
+            TensorSparsity(
+                name, tuple(keep.shape), kernel.size, zeros, str(kernel.granularity)
+            ),
+        )
 
 
 def _wrappers(model: keras.Layer) -> list[PDPWrapper]:
-    return [layer for _, layer in tree.walk(model) if isinstance(layer, PDPWrapper)]
+    return [w for w in pruned_layers(model) if w.kernels]
 
 
 def _state_of(wrapper: PDPWrapper) -> list[keras.Variable]:

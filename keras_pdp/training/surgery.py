@@ -11,7 +11,7 @@ from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity.granularity import Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import prunable, rebuild, tree
-from keras_pdp.training.prunable import Skipped
+from keras_pdp.training.prunable import PrunableWeight, Skipped
 from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -81,10 +81,9 @@ def wrap(
         skipped.extend(_named(layer, reasons))
         if not found:
             return copy
-        shapes = [w.layout.shape(tuple(w.variable.shape)) for w in found]
-        if not any(choice.prunable_count(shape) > 0 for shape in shapes):
-            why = f"{choice} can remove nothing from kernels of shape {shapes}"
-            skipped.append(Skipped(layer.name, why))
+        stuck = _out_of_reach(found, choice)
+        skipped.extend(_named(layer, stuck))
+        if len(stuck) == len(found):
             return copy
         return PDPWrapper(copy, choice, temperature=warmth)
 
@@ -211,6 +210,18 @@ def _choice(
         "`select` should answer True, False, None or a granularity. "
         f"Received, for layer '{layer.name}': {answer!r}."
     )
+
+
+def _out_of_reach(
+    found: list[PrunableWeight], granularity: Granularity
+) -> list[Skipped]:
+    """The kernels of which a granularity can remove no unit."""
+    shapes = {w.name: w.layout.shape(tuple(w.variable.shape)) for w in found}
+    return [
+        Skipped(name, f"{granularity} can remove nothing from its shape {shape}")
+        for name, shape in shapes.items()
+        if granularity.prunable_count(shape) < 1
+    ]
 
 
 def _named(layer: keras.Layer, skipped: list[Skipped]) -> list[Skipped]:
