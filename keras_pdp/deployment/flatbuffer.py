@@ -11,6 +11,8 @@ means 0.0, that is when it equals the zero point of its channel.
 import importlib
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,21 +74,38 @@ def read_tflite(path: str | os.PathLike[str]) -> TFLiteFile:
         >>> f"{file.weight_zeros / file.weight_count:.0%} of the weights are zero"
         >>> [(weight.name, weight.storage) for weight in file.weights]
     """
-    data = Path(path).read_bytes()
-    schema = _schema()
-    if data[4:8] != _IDENTIFIER:
-        raise ValueError(
-            f"{os.fspath(path)}: expected a TFLite model (bytes 4 to 8 are "
-            f"{_IDENTIFIER!r}), received {len(data)} bytes with {data[4:8]!r} there"
-        )
+    return decoded(Path(path).read_bytes(), os.fspath(path))
+
+
+def decoded(data: bytes, name: str) -> TFLiteFile:
+    """What `read_tflite` gives, of a file in memory that errors call `name`."""
+    schema = schema_for(data, name)
+    with naming(name):
+        return _Reader(schema, data).read(name)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turns what damaged bytes end in into a `ValueError` with the file's name."""
     try:
-        return _Reader(schema, data).read(os.fspath(path))
+        yield
     # What wild offsets end in: struct and numpy refuse to read outside of the data,
     # flatbuffers raises TypeError for a number out of range, and names must be UTF-8.
     except (IndexError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise ValueError(
-            f"{os.fspath(path)}: the file is damaged or cut short ({error})"
+            f"{name}: the file is damaged or cut short ({error})"
         ) from error
+
+
+def schema_for(data: bytes, name: str) -> ModuleType:
+    """The classes that read `data`, which must begin as a TFLite model does."""
+    schema = _schema()
+    if data[4:8] != _IDENTIFIER:
+        raise ValueError(
+            f"{name}: expected a TFLite model (bytes 4 to 8 are {_IDENTIFIER!r}), "
+            f"received {len(data)} bytes with {data[4:8]!r} there"
+        )
+    return schema
 
 
 def _schema() -> ModuleType:
@@ -122,7 +141,7 @@ class _Reader:
         buffers = [self._bytes(x) for x in self._items(self._model, "Buffers")]
         uses = Uses(self._schema, subgraphs, operators, codes)
         constants = tuple(
-            self._constant(tensor, number, buffers, uses.of(number, index))
+            self._constant(tensor, (number, index), buffers, uses.of(number, index))
             for number, subgraph in enumerate(subgraphs)
             for index, tensor in enumerate(self._items(subgraph, "Tensors"))
             if self._is_constant(tensor, buffers)
@@ -163,7 +182,7 @@ class _Reader:
     def _constant(
         self,
         tensor: Any,
-        subgraph: int,
+        place: tuple[int, int],
         buffers: list[Array],
         consumers: tuple[Consumer, ...],
     ) -> ConstantTensor:
@@ -177,7 +196,8 @@ class _Reader:
         values.flags.writeable = False
         return ConstantTensor(
             name=name,
-            subgraph=subgraph,
+            subgraph=place[0],
+            index=place[1],
             shape=shape,
             dtype=dtype.lower(),
             storage="dense" if layout is None else layout.storage,

@@ -39,6 +39,7 @@ class ConstantTensor:
     Args:
         name: the tensor's name in the file.
         subgraph: number of the subgraph that holds it.
+        index: its number among the tensors of the subgraph.
         shape: its dense shape.
         dtype: how values are stored: `"float32"`, `"float16"`, `"int8"`, `"int4"`, …
         storage: `"dense"`, `"csr"` or `"block"`.
@@ -52,6 +53,7 @@ class ConstantTensor:
 
     name: str
     subgraph: int
+    index: int
     shape: tuple[int, ...]
     dtype: str
     storage: str
