@@ -1,0 +1,1 @@
+"""The browser as a measuring device: `browser.Browser` and a page for people."""
