@@ -22,14 +22,13 @@ Why this path and no other:
 """
 
 import os
-import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import keras
 
 from keras_pdp.deployment.atomic import replacing
+from keras_pdp.deployment.conversion import converted
 from keras_pdp.deployment.dense_reference import dense_values
 from keras_pdp.deployment.export_report import (
     TFLiteReport,
@@ -38,7 +37,6 @@ from keras_pdp.deployment.export_report import (
 )
 from keras_pdp.deployment.flatbuffer import read_tflite
 from keras_pdp.deployment.interpreter import Latency, Runner, measure, one_by_one
-from keras_pdp.deployment.quiet import quiet_stderr
 from keras_pdp.deployment.samples import as_samples, random_samples
 from keras_pdp.deployment.signature import Signature, signature_of
 from keras_pdp.deployment.sparse_encoding import Array
@@ -57,8 +55,6 @@ COMPARED_SAMPLES = 128
 RANDOM_SAMPLES = 32
 
 __all__ = ["ExportError", "Precision", "TFLiteReport", "to_tflite"]
-
-_LOOPS = frozenset({"While", "StatelessWhile"})
 
 
 def to_tflite(
@@ -121,13 +117,13 @@ def to_tflite(
         plain = strip(model) if wrappers else model
         signature = signature_of(plain)
         calibration, compared, source = _data(signature, representative_data, samples)
-        exported = _converted(signature, quantize, calibration)
+        exported = converted(signature, quantize, calibration)
         unfinished.write_bytes(exported)
         weights = read_tflite(unfinished).weights
         runner = loaded(exported)
         outputs = verified(signature, runner, compared, TOLERANCE[quantize])
         fill, reference = dense_values(plain, wrappers)
-        dense = _converted(signature, quantize, calibration, fill) if fill else exported
+        dense = converted(signature, quantize, calibration, fill) if fill else exported
         return TFLiteReport(
             path=os.fspath(path),
             quantize=quantize,
@@ -182,89 +178,6 @@ def _data(
         compared = as_samples(calibration, inputs, COMPARED_SAMPLES, "samples")
         return calibration, compared, "representative_data"
     return {}, random_samples(inputs, RANDOM_SAMPLES), "random"
-
-
-def _converted(
-    signature: Signature,
-    quantize: str | None,
-    calibration: Mapping[str, Array],
-    replaced: Sequence[tuple[Any, Array]] = (),
-) -> bytes:
-    """The bytes of a .tflite file, with the values of some variables replaced."""
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        _save(signature, folder, replaced)
-        if quantize == "int8":
-            _refuse_loops(folder)
-        return _run_converter(folder, quantize, calibration)
-
-
-def _save(
-    signature: Signature, folder: str, replaced: Sequence[tuple[Any, Array]]
-) -> None:
-    import tensorflow as tf
-
-    def serve(*values: Any) -> dict[str, Any]:
-        # The model itself keeps its values; a traced graph takes these as constants.
-        with keras.StatelessScope(state_mapping=replaced):
-            return signature.call(values)
-
-    specs = [
-        tf.TensorSpec((1, *each.shape), each.dtype, each.name)
-        for each in signature.inputs
-    ]
-    archive = keras.export.ExportArchive()
-    archive.track(signature.model)
-    archive.add_endpoint("serve", serve, specs)
-    archive.write_out(folder, verbose=False)
-
-
-def _refuse_loops(folder: str) -> None:
-    """Calibrating a loop ends the whole process with a segmentation fault."""
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(folder).signatures["serving_default"]
-    graph = loaded.graph.as_graph_def()
-    functions = (node for each in graph.library.function for node in each.node_def)
-    if _LOOPS & {node.op for node in (*graph.node, *functions)}:
-        raise ExportError(
-            "quantize='int8' cannot calibrate the loop of a recurrent layer. Build the "
-            "layer with unroll=True and copy its weights, or use quantize='dynamic'"
-        )
-
-
-def _run_converter(
-    folder: str, quantize: str | None, calibration: Mapping[str, Array]
-) -> bytes:
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import ConverterError
-
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if quantize is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if quantize == "int8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: one_by_one(calibration)
-    try:
-        with warnings.catch_warnings():
-            # the calibrator warns its callers of an interpreter that it uses itself
-            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
-            converted: bytes = converter.convert()
-    except ConverterError as error:
-        raise ExportError(_reason(error)) from error
-    return converted
-
-
-def _reason(error: Any) -> str:
-    """What the converter's error means, in one sentence where it names ops."""
-    ops = sorted({each.operator.name for each in error.errors if each.operator.name})
-    if not ops:
-        return f"the converter failed: {error}"
-    return (
-        f"the model uses {', '.join(ops)}, for which TFLite has no built-in op. "
-        "Replace these operations; the converter's message above says where they are"
-    )
 
 
 def _latency(exported: Runner, dense: bytes, compared: Mapping[str, Array]) -> Latency:
