@@ -219,8 +219,10 @@ class Browser:
 
 
 def _by_name(job: Job) -> dict[str | None, Array]:
-    named: dict[str | None, Array] = {}
-    named.update(job.inputs if isinstance(job.inputs, Mapping) else {None: job.inputs})
+    given = job.inputs
+    named: dict[str | None, Array] = (
+        {**given} if isinstance(given, Mapping) else {None: given}
+    )
     for name, array in named.items():
         if not isinstance(array, np.ndarray) or array.dtype.name not in _DTYPES:
             raise TypeError(
