@@ -1,5 +1,11 @@
 """Parameter-free differentiable pruning (PDP) for Keras 3."""
 
+from keras_pdp.deployment.inspection import (
+    sparse_inference_report as sparse_inference_report,
+)
+from keras_pdp.deployment.sparse_inference import (
+    SparseInferenceReport as SparseInferenceReport,
+)
 from keras_pdp.deployment.tflite import ExportError as ExportError
 from keras_pdp.deployment.tflite import TFLiteReport as TFLiteReport
 from keras_pdp.deployment.tflite import to_tflite as to_tflite

@@ -16,6 +16,17 @@ from keras_pdp.deployment.verification import ExportError
 _LOOPS = frozenset({"While", "StatelessWhile"})
 
 
+def check_backend() -> None:
+    """Raises `RuntimeError` unless Keras runs on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"the converter needs Keras on TensorFlow, and Keras runs on "
+            f"{keras.backend.backend()}. Save the stripped model, "
+            "strip(model).save('stripped.keras'), and convert it in a process with "
+            "KERAS_BACKEND=tensorflow"
+        )
+
+
 def converted(
     signature: Signature,
     quantize: str | None,

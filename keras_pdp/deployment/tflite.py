@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeAlias
 import keras
 
 from keras_pdp.deployment.atomic import replacing
-from keras_pdp.deployment.conversion import converted
+from keras_pdp.deployment.conversion import check_backend, converted
 from keras_pdp.deployment.dense_reference import dense_values
 from keras_pdp.deployment.export_report import (
     TFLiteReport,
@@ -110,7 +110,7 @@ def to_tflite(
         >>> print(report)
         >>> to_tflite(model, "q.tflite", quantize="int8", representative_data=x_train)
     """
-    _check_backend()
+    check_backend()
     _check_precision(quantize, representative_data)
     with replacing(path) as unfinished:
         wrappers = pruned_layers(model)
@@ -137,16 +137,6 @@ def to_tflite(
             samples=source,
             tolerance=TOLERANCE[quantize],
             latency=_latency(runner, dense, compared) if latency else None,
-        )
-
-
-def _check_backend() -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"the converter needs Keras on TensorFlow, and Keras runs on "
-            f"{keras.backend.backend()}. Save the stripped model, "
-            "strip(model).save('stripped.keras'), and convert it in a process with "
-            "KERAS_BACKEND=tensorflow"
         )
 
 

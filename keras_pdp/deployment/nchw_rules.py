@@ -1,0 +1,259 @@
+"""What the runtime's channels-first layout can hold: a rule for each kind of op.
+
+The sparse kernels read and write tensors with the channels first. So the runtime
+switches the tensors between a *start* (the one convolution that turns channels-last
+into channels-first) and an *end* (the ops that turn it back) to that layout, when it
+takes all ops *inside* to be able to compute in it. What it does not check is that the
+last op inside is followed by an end: a neighbour that cannot read the layout reads
+garbage, or is refused when the file is loaded.
+
+The rules are those of XNNPACK as it stands in LiteRT 2.3 and LiteRT.js 2.5, stricter
+where older versions differ; `benchmarks/sparse_inference.py` holds them against what
+the sparse kernels compute.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from keras_pdp.deployment.nchw_nodes import NO_MARGINS, Node
+from keras_pdp.deployment.operators import Tensor
+
+
+class Role(Enum):
+    """Where an op may stand in the channels-first part of a graph."""
+
+    START = "start"
+    INSIDE = "inside"
+    END = "end"
+    OUTSIDE = "outside"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The role of an op.
+
+    Args:
+        role: where it may stand.
+        reason: why it may not stand inside, or, for a start, why it may not be one.
+        advice: what to write instead.
+    """
+
+    role: Role
+    reason: str = ""
+    advice: str = ""
+
+
+_INSIDE = Fit(Role.INSIDE)
+_END = Fit(Role.END)
+
+# Activations that the runtime takes apart from the op that they are fused into.
+_FUSED = ("NONE", "RELU", "RELU6")
+
+_POOLED = "shrink the map with a stride-2 depthwise convolution"
+_FIRST = "put it before the 3×3 stride-2 convolution that starts the sparse part, or "
+
+
+def fit(node: Node) -> Fit:
+    """The role of an op, by its kind, options and shapes."""
+    if not node.inputs:
+        return _outside("reads nothing that is computed", "take it out")
+    if _other_dtypes(node):
+        return _outside(
+            f"computes with {_other_dtypes(node)}",
+            "keep the whole file in float32 or float16",
+        )
+    if node.options.activation not in _FUSED:
+        return _outside(
+            f"has {node.options.activation} fused into it",
+            "use a ReLU or ReLU6, or another activation as a layer of its own",
+        )
+    rule = _RULES.get(node.kind)
+    if rule is not None:
+        return rule(node)
+    advice = _INSTEAD.get(node.kind, "take it out of the convolutional part")
+    return _outside("has no channels-first kernel", advice)
+
+
+def _convolution(node: Node) -> Fit:
+    weight, options = _weight(node), node.options
+    if weight is None or len(node.source.shape) != 4:
+        return _outside("has weights that are computed", "use constant weights")
+    _, height, width, channels = weight.shape
+    if channels != node.source.shape[3]:
+        return _outside("is a grouped convolution", "use groups=1")
+    if options.dilation != (1, 1):
+        return _outside("is dilated", "use dilation_rate=1")
+    if (height, width) == (1, 1):
+        return _pointwise(node)
+    if (height, width, channels) == (3, 3, 3) and options.stride == (2, 2):
+        return _stem(node)
+    return _outside(
+        f"is a {height}×{width} convolution",
+        "use a 3×3 or 5×5 depthwise convolution and a 1×1 convolution; the only dense "
+        "one is the first: 3×3, stride 2, on 3 channels",
+    )
+
+
+def _pointwise(node: Node) -> Fit:
+    if node.options.stride != (1, 1):
+        return _outside(
+            "is a 1×1 convolution with strides",
+            "use stride 1, and the stride in the depthwise convolution before it",
+        )
+    if node.margins != NO_MARGINS:
+        return _outside("is a padded 1×1 convolution", "take the padding out")
+    return _INSIDE
+
+
+def _stem(node: Node) -> Fit:
+    if node.padded:
+        return Fit(
+            Role.START,
+            "is padded in a way that the runtime may take for that of a start",
+            'use one ZeroPadding2D(1) and padding="valid", for this layer alone',
+        )
+    if not node.options.same and node.margins == ((1, 1), (1, 1)):
+        return Fit(Role.START)
+    return _outside(
+        "is not padded by exactly 1 on all sides",
+        'use ZeroPadding2D(1) and padding="valid"',
+    )
+
+
+def _depthwise(node: Node) -> Fit:
+    weight, options = _weight(node), node.options
+    if weight is None or len(node.source.shape) != 4:
+        return _outside("has weights that are computed", "use constant weights")
+    _, height, width, channels = weight.shape
+    if channels != node.source.shape[3]:
+        return _outside("has a depth multiplier", "use depth_multiplier=1")
+    if options.dilation != (1, 1):
+        return _outside("is dilated", "use dilation_rate=1")
+    if (height, width) not in ((3, 3), (5, 5)):
+        size = f"{height}×{width}"
+        return _outside(f"is a {size} depthwise convolution", "use 3×3 or 5×5")
+    if options.stride not in ((1, 1), (2, 2)):
+        return _outside(f"has strides {options.stride}", "use stride 1 or 2")
+    around = height // 2
+    if options.same and options.stride == (1, 1):
+        return _INSIDE
+    if not options.same and node.margins == ((around, around), (around, around)):
+        return _INSIDE
+    return _outside(
+        f"is not padded by exactly {around} on all sides",
+        f'use ZeroPadding2D({around}) and padding="valid"',
+    )
+
+
+def _combination(node: Node) -> Fit:
+    what = node.kind.lower()
+    if len(node.inputs) != 2:
+        return _outside(
+            f"is an {what} with a constant",
+            f"{_FIRST}fold it into a convolution: BatchNormalization directly behind "
+            "one, before the activation; sigmoid instead of hard_sigmoid",
+        )
+    if node.inputs[0] == node.inputs[1]:
+        return _outside(f"is an {what} of a tensor and itself", "use one operand")
+    left, right = (node.graph.tensors[x].shape for x in node.inputs)
+    gate = node.kind == "MUL" and (_is_gate(left, right) or _is_gate(right, left))
+    if len(left) == 4 and (left == right or gate):
+        return _INSIDE
+    return _outside(
+        f"combines shapes {left} and {right}",
+        "combine maps of one shape; multiply by one number for each channel",
+    )
+
+
+def _is_gate(gate: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and gate == (1, 1, 1, shape[3])
+
+
+def _activation(node: Node) -> Fit:
+    if len(node.source.shape) == 4:
+        return _INSIDE
+    return _outside("is not on a map", "use it behind the last Dense layer only")
+
+
+def _resize(node: Node) -> Fit:
+    sizes = (*node.source.shape[1:3], *node.result.shape[1:3])
+    if len(node.source.shape) == 4 and min(sizes) > 1:
+        return _INSIDE
+    return _outside("resizes a map of one row or column", "resize larger maps")
+
+
+def _mean(node: Node) -> Fit:
+    axes = node.tensor(1)
+    known = axes is not None and axes.constant is not None
+    rank = len(node.source.shape)
+    if not known or axes is None or axes.constant is None or rank != 4:
+        return _outside("is not the mean of a map", "use GlobalAveragePooling2D()")
+    reduced = {int(axis) % rank for axis in axes.constant.values.reshape(-1)}
+    if reduced != {1, 2}:
+        return _outside("is not over height and width", "use GlobalAveragePooling2D()")
+    return _INSIDE if node.options.keep_dims else _END
+
+
+def _depth_to_space(node: Node) -> Fit:
+    return _END if len(node.source.shape) == 4 else _outside("is not on a map", "")
+
+
+def _weight(node: Node) -> Tensor | None:
+    weight = node.tensor(1)
+    bias = node.tensor(2)
+    if weight is None or weight.constant is None or len(weight.shape) != 4:
+        return None
+    return None if bias is not None and bias.constant is None else weight
+
+
+def _other_dtypes(node: Node) -> str:
+    """The dtypes that keep an op out: the runtime's sparse kernels know floats only."""
+    graph = node.graph
+    computed = [graph.tensors[x].dtype for x in (*node.inputs, *node.operator.outputs)]
+    weight = node.tensor(1) if "CONV" in node.kind else None
+    stored = [weight.constant.dtype] if weight and weight.constant else []
+    other = {x for x in computed if x != "float32"}
+    other |= {x for x in stored if x not in ("float32", "float16")}
+    return ", ".join(sorted(other))
+
+
+def _outside(reason: str, advice: str) -> Fit:
+    return Fit(Role.OUTSIDE, reason, advice)
+
+
+_RULES: dict[str, Callable[[Node], Fit]] = {
+    "ADD": _combination,
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "DEPTH_TO_SPACE": _depth_to_space,
+    "ELU": _activation,
+    "GELU": _activation,
+    "HARD_SWISH": _activation,
+    "LEAKY_RELU": _activation,
+    "LOGISTIC": _activation,
+    "MEAN": _mean,
+    "MUL": _combination,
+    "RELU": _activation,
+    "RELU6": _activation,
+    "RESIZE_BILINEAR": _resize,
+    "TANH": _activation,
+}
+
+_HEAD = "end with GlobalAveragePooling2D(), without keepdims, and Dense layers"
+_INSTEAD = {
+    "AVERAGE_POOL_2D": _POOLED,
+    "CONCATENATION": "add maps of one shape instead of concatenating them",
+    "FULLY_CONNECTED": _HEAD,
+    "MAX_POOL_2D": _POOLED,
+    "PAD": 'use ZeroPadding2D only in front of one layer with padding="valid"',
+    "PRELU": "use LeakyReLU, ReLU or ELU",
+    "REDUCE_MAX": "use GlobalAveragePooling2D()",
+    "RESHAPE": _HEAD,
+    "RESIZE_NEAREST_NEIGHBOR": 'use UpSampling2D(interpolation="bilinear")',
+    "SOFTMAX": _HEAD,
+    "SQUEEZE": _HEAD,
+    "SUB": "use Add, with the sign in the weights of a convolution",
+    "SUM": "use GlobalAveragePooling2D()",
+    "TRANSPOSE_CONV": "use bilinear up-sampling and a 1×1 convolution",
+}
