@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.web.agreement import largest_difference, normal_inputs
+from benchmarks.agreement import largest_difference, normal_inputs
 from benchmarks.web.browser import Browser, Job
 from benchmarks.web.parts import HERE, BrowserMissing, missing, set_up
 

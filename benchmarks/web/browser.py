@@ -219,10 +219,10 @@ class Browser:
 
 
 def _by_name(job: Job) -> dict[str | None, Array]:
-    given = job.inputs
-    named: dict[str | None, Array] = (
-        {**given} if isinstance(given, Mapping) else {None: given}
-    )
+    if isinstance(job.inputs, Mapping):
+        named: dict[str | None, Array] = {name: job.inputs[name] for name in job.inputs}
+    else:
+        named = {None: job.inputs}
     for name, array in named.items():
         if not isinstance(array, np.ndarray) or array.dtype.name not in _DTYPES:
             raise TypeError(

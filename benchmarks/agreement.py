@@ -84,5 +84,22 @@ def normal_inputs(
     return inputs
 
 
+def native_outputs(
+    path: Path, inputs: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """What the runtime of this machine gives, one thread, sample after sample."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    run = interpreter.get_signature_runner()
+    count = len(next(iter(inputs.values())))
+    rows = [
+        run(**{name: array[i : i + 1] for name, array in inputs.items()})
+        for i in range(count)
+    ]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
 def _rms(values: npt.NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
