@@ -192,7 +192,7 @@ class _Reader:
         dtype = self._type_names.get(tensor.Type(), f"type {tensor.Type()}")
         quantization = _quantization(tensor.Quantization(), shape)
         layout = self._layout(tensor.Sparsity())
-        values = self._values(raw, dtype, shape, quantization, layout)
+        values = self._values(raw, dtype, shape, layout)
         values.flags.writeable = False
         return ConstantTensor(
             name=name,
@@ -214,7 +214,6 @@ class _Reader:
         raw: Array,
         dtype: str,
         shape: tuple[int, ...],
-        quantization: Quantization,
         layout: SparseLayout | None,
     ) -> Array:
         size = _product(shape)
@@ -225,11 +224,7 @@ class _Reader:
         self._unfolded -= size
         if self._unfolded < 0:
             raise ValueError(f"a sparse tensor of shape {shape} in so small a file")
-        zero_point = quantization.zero_point
-        if zero_point.size > 1 and np.ptp(zero_point):
-            raise ValueError("a sparse tensor with different zero points by channel")
-        fill = int(zero_point[0]) if zero_point.size else 0
-        return densify(_stored(raw, dtype, None), layout, shape, fill=fill)
+        return densify(_stored(raw, dtype, None), layout, shape)
 
     def _layout(self, sparsity: Any) -> SparseLayout | None:
         if sparsity is None:

@@ -69,16 +69,16 @@ class SparseLayout:
         return sum(level.index_bytes for level in self.levels)
 
 
-def densify(
-    values: Array, layout: SparseLayout, shape: Sequence[int], *, fill: int = 0
-) -> Array:
-    """Puts stored values at their places in a dense array.
+def densify(values: Array, layout: SparseLayout, shape: Sequence[int]) -> Array:
+    """Puts stored values at their places in a dense array of zeros.
+
+    Zeros, and not zero points: what stands where nothing is stored is the number 0 in
+    the runtime's `DENSIFY` too, whatever the quantization says that it means.
 
     Args:
         values: the stored values, one axis.
         layout: where they belong.
         shape: shape of the dense tensor.
-        fill: what stands where nothing is stored: the zero point.
 
     Returns:
         An array of `shape` and of the dtype of `values`.
@@ -103,7 +103,7 @@ def densify(
         # converter writes such files correctly, so this is an error and no padding.
         if outside:
             raise ValueError(f"a stored index lies outside axis {axis} of size {size}")
-    dense = np.full(tuple(shape), fill, values.dtype)
+    dense = np.zeros(tuple(shape), values.dtype)
     dense[tuple(place)] = values
     return dense
 

@@ -48,10 +48,10 @@ def test_square_blocks():
     assert np.count_nonzero(dense) == 4
 
 
-def test_nothing_stored_is_the_zero_point():
+def test_nothing_stored_is_zero():
     layout = SparseLayout((0, 1), (), (Level(2), csr([0, 0, 0], [])))
-    dense = densify(np.empty(0, np.int8), layout, (2, 3), fill=-7)
-    np.testing.assert_array_equal(dense, np.full((2, 3), -7))
+    dense = densify(np.empty(0, np.int8), layout, (2, 3))
+    np.testing.assert_array_equal(dense, np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(

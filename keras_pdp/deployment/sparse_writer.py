@@ -1,0 +1,235 @@
+"""Rewrites a dense .tflite file with its sparse weights stored sparsely.
+
+A weight is replaced by what is not zero in it, with its positions, and an op DENSIFY
+at the front unfolds it when the file is loaded. All ops compute with the weights that
+they had before:
+
+    conv(x, weight)                     conv(x, DENSIFY(sparse weight))
+    conv(x, DEQUANTIZE(float16 weight)) conv(x, DEQUANTIZE(DENSIFY(sparse weight)))
+
+Everything else stays what and, but for the numbers of ops, where it was. This takes
+the place of the converter's `Optimize.EXPERIMENTAL_SPARSITY`; `tflite.py` says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from keras_pdp.deployment.flatbuffer import decoded, naming, schema_for
+from keras_pdp.deployment.packing import Once, inlined, pack, packed_bytes
+from keras_pdp.deployment.sparse_candidates import Candidates, numbers
+from keras_pdp.deployment.sparse_encoding import Array, Level, SparseLayout
+from keras_pdp.deployment.sparsify import compressed
+from keras_pdp.deployment.tflite_file import ConstantTensor
+
+# The first version of the runtime that knows DENSIFY.
+_RUNTIME = "2.2.0"
+# An entry in the list of tensors and one in the list of ops.
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class SparseFile:
+    """A .tflite file and what became of its weights.
+
+    Args:
+        data: the file.
+        encoded: the numbers of the buffers that are stored sparsely.
+        left_dense: `{number of the buffer: reason}` for the other weights that hold
+            zeros.
+    """
+
+    data: bytes = field(repr=False)
+    encoded: frozenset[int]
+    left_dense: dict[int, str]
+
+
+def sparsely_stored(data: bytes, name: str = "the file") -> SparseFile:
+    """Stores those weights sparsely that become smaller by it and can be.
+
+    Args:
+        data: a .tflite file.
+        name: what to call it in errors.
+
+    Returns:
+        The sparse file, or `data` itself if nothing became smaller. Stored zeros that
+        were -0.0 are 0.0 in it; all other values are the same to the bit.
+
+    Raises:
+        ValueError: the file is empty, cut short, damaged or no TFLite model.
+        ImportError: no package with the file format's schema is installed.
+
+    Example:
+
+        >>> sparse = sparsely_stored(Path("model.tflite").read_bytes())
+        >>> len(sparse.data), sparse.left_dense
+    """
+    constants = [x for x in decoded(data, name).constants if x.values.size]
+    schema = schema_for(data, name)
+    with naming(name):
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        inlined(model, data)
+        writer = _Writer(schema, model)
+        refusal = _whole_refusal(model, data)
+        for sharing in _by_buffer(constants):
+            writer.store(sharing, refusal)
+        return writer.finished(data)
+
+
+def _by_buffer(constants: Sequence[ConstantTensor]) -> list[list[ConstantTensor]]:
+    """The constants that share each buffer, where they are weights with zeros."""
+    ordered = sorted(constants, key=lambda each: each.buffer)
+    groups = [list(group) for _, group in groupby(ordered, lambda each: each.buffer)]
+    return [group for group in groups if any(x.is_weight and x.zeros for x in group)]
+
+
+def _whole_refusal(model: Any, data: bytes) -> str:
+    """Why nothing in the file can be moved; `""` if it can."""
+    if len(data) >= 1 << 31:
+        return "the file is larger than what can be rewritten, 2 GiB"
+    if any(x.name == b"model_control_dependencies" for x in model.metadata or ()):
+        return "the file's metadata counts on the numbers of its ops"
+    operators = (op for subgraph in model.subgraphs for op in subgraph.operators)
+    if any(op.largeCustomOptionsOffset for op in operators):
+        return "the file has options of ops behind its end"
+    return ""
+
+
+class _Writer:
+    """Changes one unpacked file, weight by weight."""
+
+    def __init__(self, schema: ModuleType, model: Any) -> None:
+        self._schema = schema
+        self._model = model
+        self._candidates = Candidates(schema, model)
+        self._densify: dict[int, list[Any]] = {}
+        self._encoded: set[int] = set()
+        self._left_dense: dict[int, str] = {}
+
+    def store(self, sharing: Sequence[ConstantTensor], refusal: str) -> None:
+        """Stores the values that `sharing` share sparsely, or notes why not."""
+        buffer = sharing[0].buffer
+        refusal = refusal or self._candidates.refusal(sharing) or self._shrunk(sharing)
+        if refusal:
+            self._left_dense[buffer] = refusal
+        else:
+            self._encoded.add(buffer)
+
+    def finished(self, dense: bytes) -> SparseFile:
+        """The file after the last weight."""
+        if not self._encoded:
+            return SparseFile(dense, frozenset(), self._left_dense)
+        code = self._densify_code()
+        for number, ops in self._densify.items():
+            for op in ops:
+                op.opcodeIndex = code
+            operators = self._model.subgraphs[number].operators
+            # in front of everything, as what they compute depends on nothing
+            self._model.subgraphs[number].operators = ops + operators
+        self._require_runtime()
+        data = pack(self._model)
+        if len(data) >= len(dense):
+            reason = "with it the file would not be smaller"
+            left = self._left_dense | dict.fromkeys(self._encoded, reason)
+            return SparseFile(dense, frozenset(), left)
+        return SparseFile(data, frozenset(self._encoded), self._left_dense)
+
+    def _shrunk(self, sharing: Sequence[ConstantTensor]) -> str:
+        """Makes the values sparse if that saves bytes, else says how many it costs."""
+        first = sharing[0]
+        stored, layout = compressed(first.values)
+        content = self._schema.BufferT(data=stored.view(np.uint8))
+        sparsity = Once(self._sparsity(layout))
+        dense = [self._dense_twin(tensor) for tensor in sharing]
+        ops = [self._schema.OperatorT(inputs=[0], outputs=[0]) for _ in sharing]
+        after = packed_bytes(content, sparsity, *dense, *ops) + _LISTED * len(sharing)
+        before = packed_bytes(self._model.buffers[first.buffer])
+        if after >= before:
+            return (
+                f"with {first.zeros / first.size:.0%} zeros it would take {after:,} "
+                f"bytes instead of {before:,}"
+            )
+        self._model.buffers[first.buffer] = content
+        for tensor, twin, op in zip(sharing, dense, ops, strict=True):
+            self._put(tensor, sparsity, twin, op)
+        return ""
+
+    def _put(self, tensor: ConstantTensor, sparsity: Any, twin: Any, op: Any) -> None:
+        subgraph = self._model.subgraphs[tensor.subgraph]
+        new = len(subgraph.tensors)
+        for reader in subgraph.operators:
+            inputs = numbers(reader.inputs)
+            moved = np.where(inputs == tensor.index, new, inputs)
+            reader.inputs = moved.astype(np.int32)
+        op.inputs, op.outputs = [tensor.index], [new]
+        table = self._table(tensor)
+        table.sparsity = sparsity
+        if table.quantization is not None:
+            # scales by channel can be as large as the kernel: one copy for both
+            table.quantization = twin.quantization = Once(table.quantization)
+        subgraph.tensors.append(twin)
+        self._densify.setdefault(tensor.subgraph, []).append(op)
+
+    def _table(self, tensor: ConstantTensor) -> Any:
+        return self._model.subgraphs[tensor.subgraph].tensors[tensor.index]
+
+    def _dense_twin(self, tensor: ConstantTensor) -> Any:
+        """What DENSIFY gives: a tensor without a constant value."""
+        table = self._table(tensor)
+        return self._schema.TensorT(
+            shape=table.shape,
+            type=table.type,
+            buffer=0,
+            name=f"dense_{tensor.index}",
+            hasRank=table.hasRank,
+        )
+
+    def _sparsity(self, layout: SparseLayout) -> Any:
+        return self._schema.SparsityParametersT(
+            traversalOrder=np.array(layout.order, np.int32),
+            blockMap=np.array(layout.block_map, np.int32),
+            dimMetadata=[self._dimension(level) for level in layout.levels],
+        )
+
+    def _dimension(self, level: Level) -> Any:
+        formats = self._schema.DimensionType
+        if level.segments is None or level.indices is None:
+            return self._schema.DimensionMetadataT(formats.DENSE, level.size)
+        segments, indices = self._indices(level.segments), self._indices(level.indices)
+        return self._schema.DimensionMetadataT(
+            formats.SPARSE_CSR, 0, *segments, *indices
+        )
+
+    def _indices(self, numbers: Array) -> tuple[int, Any]:
+        """Which member of a union, and the member."""
+        name = {1: "Uint8Vector", 2: "Uint16Vector", 4: "Int32Vector"}[numbers.itemsize]
+        vector = getattr(self._schema, name + "T")
+        return getattr(self._schema.SparseIndexVector, name), vector(numbers)
+
+    def _densify_code(self) -> int:
+        number = self._schema.BuiltinOperator.DENSIFY
+        self._model.operatorCodes.append(
+            # the second name is that of an old field for numbers below 127
+            self._schema.OperatorCodeT(
+                builtinCode=number, deprecatedBuiltinCode=number, version=1
+            )
+        )
+        return len(self._model.operatorCodes) - 1
+
+    def _require_runtime(self) -> None:
+        """Raises the version of the runtime that the file says it needs."""
+        for entry in self._model.metadata or ():
+            if entry.name == b"min_runtime_version":
+                buffer = self._model.buffers[entry.buffer]
+                stated = bytes(buffer.data).rstrip(b"\0").decode()
+                if _version(stated) < _version(_RUNTIME):
+                    padded = _RUNTIME.encode().ljust(len(buffer.data), b"\0")
+                    buffer.data = np.frombuffer(padded, np.uint8)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
