@@ -14,9 +14,10 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 # The folders that the files of a folder may import from, besides their own.
 MAY_IMPORT = {
     "sparsity": set(),
-    "training": {"sparsity"},
-    "deployment": {"sparsity", "training"},
-    "report": {"sparsity", "training", "deployment"},
+    "channels": set(),
+    "training": {"sparsity", "channels"},
+    "deployment": {"sparsity", "channels", "training"},
+    "report": {"sparsity", "channels", "training", "deployment"},
 }
 # Frameworks beside Keras, and the only places that may import them.
 FRAMEWORKS = {

@@ -1,0 +1,1 @@
+"""Which channels of a model hang together: no weights, no training, no files."""

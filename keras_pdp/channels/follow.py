@@ -1,0 +1,99 @@
+"""Follows the channels of a model from its inputs to its outputs, rule by rule."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+
+from keras_pdp.channels import graph
+from keras_pdp.channels.graph import Call, Graph, Ref, Shape
+from keras_pdp.channels.rules import rule_for
+from keras_pdp.channels.tensor import Tensor
+from keras_pdp.channels.trace import Called, Trace
+
+Unwrapped = Callable[[Any], Any]
+
+
+def traced(model: keras.Model, unwrapped: Unwrapped = lambda layer: layer) -> Trace:
+    """The channels of a model and what hangs on them.
+
+    Args:
+        model: A built Sequential or functional model, for which `graph.readable`.
+        unwrapped: Gives the layer that a wrapper stands for. Defaults to the layer.
+    """
+    trace = Trace()
+    ends = graph.read(model)
+    inputs = [trace.pinned(ref.shape, "the model's input") for ref in ends.inputs]
+    for output in _follow(ends, inputs, trace, unwrapped, prefix=""):
+        trace.ties.pin(output.every_id, "the model's output")
+    return trace
+
+
+def _follow(
+    ends: Graph,
+    inputs: Sequence[Tensor],
+    trace: Trace,
+    unwrapped: Unwrapped,
+    prefix: str,
+) -> list[Tensor]:
+    at: dict[Ref, Tensor] = dict(zip(ends.inputs, inputs, strict=True))
+    made = _outputs_by_call(ends)
+    for call in ends.calls:
+        called = _called(call, at, made, unwrapped, prefix)
+        layer = called.layer
+        inner = graph.read(layer) if graph.readable(layer) else None
+        if inner is not None and len(inner.inputs) == len(called.inputs):
+            _count_inputs(called, trace)
+            # Constants flow on through the steps inside: nothing is said of the whole.
+            inside = f"{called.name}/"
+            outputs = _follow(inner, called.inputs, trace, unwrapped, inside)
+        elif (rule := rule_for(layer)) is not None:
+            outputs = rule(called, trace)
+        else:
+            reason = f"the channels of {_kind(layer)} are not known"
+            outputs = trace.refuse(called, reason)
+        for index, tensor in enumerate(outputs):
+            at[Ref(call.name, call.node, index)] = tensor
+    return [at[ref] for ref in ends.outputs]
+
+
+def _called(
+    call: Call,
+    at: dict[Ref, Tensor],
+    made: dict[tuple[str, int], dict[int, Shape]],
+    unwrapped: Unwrapped,
+    prefix: str,
+) -> Called:
+    shapes = made.get((call.name, call.node), {})
+    return Called(
+        layer=unwrapped(call.operation),
+        name=f"{prefix}{call.name}",
+        call=call,
+        inputs=tuple(at[ref] for ref in call.refs),
+        shapes=tuple(shapes.get(i, ()) for i in range(max(shapes, default=-1) + 1)),
+    )
+
+
+def _count_inputs(called: Called, trace: Trace) -> None:
+    """A nested model has input layers, whose shapes count the channels too."""
+    for position, tensor in enumerate(called.inputs):
+        for axis, ids in enumerate(tensor.ids):
+            trace.count(called.layer, f"input {position}", ids, axis)
+
+
+def _outputs_by_call(ends: Graph) -> dict[tuple[str, int], dict[int, Shape]]:
+    made: dict[tuple[str, int], dict[int, Shape]] = {}
+    for ref in _every_ref(ends):
+        made.setdefault((ref.name, ref.node), {})[ref.output] = ref.shape
+    return made
+
+
+def _every_ref(ends: Graph) -> Iterator[Ref]:
+    for call in ends.calls:
+        yield from call.refs
+    yield from ends.outputs
+
+
+def _kind(operation: Any) -> str:
+    name = type(operation).__name__
+    return name if isinstance(operation, keras.Layer) else f"keras.ops ({name})"

@@ -1,0 +1,37 @@
+"""What each kind of layer does to channels: one rule a kind, one file a family."""
+
+from typing import Any
+
+import keras
+
+import keras_pdp.channels.rules.attention as attention
+import keras_pdp.channels.rules.contraction as contraction
+import keras_pdp.channels.rules.depthwise as depthwise
+import keras_pdp.channels.rules.elementwise as elementwise
+import keras_pdp.channels.rules.merging as merging
+import keras_pdp.channels.rules.normalization as normalization
+import keras_pdp.channels.rules.shaping as shaping
+import keras_pdp.channels.rules.spatial as spatial
+from keras_pdp.channels.rules.family import Rule
+
+_LAYERS: dict[type, Rule] = {
+    **elementwise.LAYERS,
+    **normalization.LAYERS,
+    **spatial.LAYERS,
+    **contraction.LAYERS,
+    **depthwise.LAYERS,
+    **merging.LAYERS,
+    **shaping.LAYERS,
+    **attention.LAYERS,
+}
+_FUNCTIONS: dict[str, Rule] = {**elementwise.FUNCTIONS, **merging.FUNCTIONS}
+
+
+def rule_for(operation: Any) -> Rule | None:
+    """The rule of a layer, by its very class, or of a function of `keras.ops`.
+
+    A subclass may compute something else, so it has no rule unless it is in the table.
+    """
+    if isinstance(operation, keras.Layer):
+        return _LAYERS.get(type(operation))
+    return _FUNCTIONS.get(type(operation).__name__)

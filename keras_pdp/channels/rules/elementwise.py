@@ -1,0 +1,84 @@
+"""Layers and functions that take every element by itself."""
+
+from typing import Any
+
+from keras import layers
+
+from keras_pdp.channels.rules import family
+from keras_pdp.channels.rules.family import Rule
+from keras_pdp.channels.tensor import Tensor
+from keras_pdp.channels.trace import Called, Trace
+
+
+def each_alone(called: Called, trace: Trace) -> list[Tensor]:
+    """The channels stay, the numbers change."""
+    (tensor,) = called.inputs
+    return trace.passes(called, [tensor], family.each_alone(called.layer, tensor))
+
+
+def unchanged(called: Called, trace: Trace) -> list[Tensor]:
+    """In inference the tensor itself."""
+    tensor = called.inputs[0]
+    return trace.passes(called, [tensor], family.unchanged(tensor))
+
+
+def activation(called: Called, trace: Trace) -> list[Tensor]:
+    reason = family.mixes(called.layer.activation)
+    if reason:
+        return trace.refuse(called, f"'{called.name}': {reason}")
+    return each_alone(called, trace)
+
+
+def softmax(called: Called, trace: Trace) -> list[Tensor]:
+    (tensor,) = called.inputs
+    axes: Any = called.layer.axis
+    axes = [axes] if isinstance(axes, int) else list(axes)
+    for axis in axes:
+        trace.hold(tensor, axis, f"'{called.name}': softmax runs over the channels")
+    # Over space or time a constant becomes 1 / length, which is left alone.
+    return trace.passes(called, [tensor])
+
+
+def prelu(called: Called, trace: Trace) -> list[Tensor]:
+    (tensor,) = called.inputs
+    alpha = called.layer.alpha
+    for axis in range(1, tensor.rank):
+        if alpha.shape[axis - 1] != 1:
+            trace.cut(called.layer, alpha, axis - 1, tensor.ids[axis])
+    return each_alone(called, trace)
+
+
+def rescaling(called: Called, trace: Trace) -> list[Tensor]:
+    if _is_number(called.layer.scale) and _is_number(called.layer.offset):
+        return each_alone(called, trace)
+    return trace.refuse(called, f"'{called.name}' rescales every channel otherwise")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+LAYERS: dict[type, Rule] = {
+    layers.Activation: activation,
+    layers.ReLU: each_alone,
+    layers.LeakyReLU: each_alone,
+    layers.ELU: each_alone,
+    layers.PReLU: prelu,
+    layers.Softmax: softmax,
+    layers.Rescaling: rescaling,
+    layers.ActivityRegularization: unchanged,
+    layers.AlphaDropout: unchanged,
+    layers.Dropout: unchanged,
+    layers.GaussianDropout: unchanged,
+    layers.GaussianNoise: unchanged,
+    layers.Identity: unchanged,
+    layers.SpatialDropout1D: unchanged,
+    layers.SpatialDropout2D: unchanged,
+    layers.SpatialDropout3D: unchanged,
+}
+
+_NAMES = (
+    "Absolute Celu Elu Erf Exp Expm1 Gelu HardSigmoid HardSilu LeakyRelu LogSigmoid "
+    "Negative Relu Relu6 Selu Sigmoid Sign Silu Softplus Softsign Sqrt Square Tanh"
+)
+FUNCTIONS: dict[str, Rule] = dict.fromkeys(_NAMES.split(), each_alone)

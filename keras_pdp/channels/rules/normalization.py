@@ -1,0 +1,84 @@
+"""Normalisations: those with statistics of each channel's own pass channels on."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from keras import layers
+
+from keras_pdp.channels.rules import elementwise, family
+from keras_pdp.channels.rules.family import Rule
+from keras_pdp.channels.tensor import Tensor, Value
+from keras_pdp.channels.trace import Called, Knowledge, Trace
+
+
+def batch(called: Called, trace: Trace) -> list[Tensor]:
+    (tensor,) = called.inputs
+    layer = called.layer
+    axis = layer.axis % tensor.rank
+    for weight in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
+        trace.cut(layer, weight, 0, tensor.ids[axis])
+    return elementwise.each_alone(called, trace)
+
+
+def unit(called: Called, trace: Trace) -> list[Tensor]:
+    """A channel of zeros adds nothing to the norm, another constant does."""
+    (tensor,) = called.inputs
+
+    def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
+        (value,) = inputs
+        _note_constants(value, tensor, told, f"'{called.name}' sums it into its norm")
+        return [Value(np.zeros(tensor.extent), value.zero)]
+
+    return trace.passes(called, [tensor], flow)
+
+
+def group(called: Called, trace: Trace) -> list[Tensor]:
+    """With one group for each channel it is an instance normalisation."""
+    (tensor,) = called.inputs
+    layer = called.layer
+    axis = layer.axis % tensor.rank
+    ids = tensor.ids[axis]
+    if ids is None or layer.groups != len(ids):
+        return trace.refuse(called, _over_channels(called))
+    trace.cut(layer, layer.gamma, 0, ids)
+    trace.cut(layer, layer.beta, 0, ids)
+    if layer.get_config()["groups"] != -1:
+        trace.count(layer, "groups", ids)
+
+    def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
+        (value,) = inputs
+        beta = 0.0 if layer.beta is None else told.weight(layer.beta)
+        shape = [1] * tensor.rank
+        shape[axis] = math.prod(np.shape(beta)) or 1
+        # Less its own mean a constant is 0, and beta is what remains.
+        number = np.broadcast_to(np.reshape(beta, shape), tensor.extent)
+        return [family.collapsed(number, value.known, tensor)]
+
+    return trace.passes(called, [tensor], flow)
+
+
+def over_channels(called: Called, trace: Trace) -> list[Tensor]:
+    """Its statistics run over the channels, so one channel less changes them all."""
+    return trace.refuse(called, _over_channels(called))
+
+
+def _over_channels(called: Called) -> str:
+    kind = type(called.layer).__name__
+    return f"{kind} '{called.name}' has statistics over the channels"
+
+
+def _note_constants(value: Value, tensor: Tensor, told: Knowledge, reason: str) -> None:
+    (axis,) = tensor.followed or (tensor.rank - 1,)
+    ids = tensor.ids[axis]
+    if ids is not None:
+        told.lost(ids, (value.known & ~value.zero).reshape(-1), reason)
+
+
+LAYERS: dict[type, Rule] = {
+    layers.BatchNormalization: batch,
+    layers.UnitNormalization: unit,
+    layers.GroupNormalization: group,
+    layers.LayerNormalization: over_channels,
+    layers.RMSNormalization: over_channels,
+}

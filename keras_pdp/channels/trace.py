@@ -1,0 +1,198 @@
+"""What is known of a model's channels, in the words in which rules say it.
+
+Every tensor carries an id for each of its channels. A layer's rule says which ids its
+outputs carry, which axes of its weights run along which ids, which settings count them,
+and what it does to a channel that holds a constant. Everything else is derived.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from keras_pdp.channels.graph import Call, Shape
+from keras_pdp.channels.tensor import Array, Tensor, Value
+from keras_pdp.channels.ties import Ids, Ties
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slice:
+    """An axis of a weight that runs along ids."""
+
+    layer: keras.Layer
+    variable: keras.Variable
+    axis: int
+    ids: Ids
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """A number in a layer's configuration that counts ids.
+
+    Args:
+        layer: The layer.
+        key: The entry of its configuration.
+        position: Which item of a list; None for a plain number.
+        ids: What it counts.
+    """
+
+    layer: keras.Layer
+    key: str
+    position: int | None
+    ids: Ids
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Work:
+    """Multiply-accumulates of one call: `constant * product of the kept ids`."""
+
+    layer: keras.Layer
+    constant: int
+    ids: tuple[Ids, ...]
+
+
+class Knowledge(Protocol):
+    """What a flow may ask and tell while values are computed."""
+
+    def weight(self, variable: keras.Variable) -> Array:
+        """The variable's value, with what was folded into it."""
+
+    def bias(
+        self, layer: keras.Layer, variable: keras.Variable | None
+    ) -> Array | float:
+        """The layer's bias, also one that folding gave it."""
+
+    def consumed(self, by: Any, inputs: Sequence[Value]) -> None:
+        """A layer sums over channels: notes which of them it could do without."""
+
+    def lost(self, ids: Ids, where: Array, reason: str) -> None:
+        """Notes why channels that were constant are no longer so."""
+
+
+# Values of the inputs -> values of the outputs.
+Flow = Callable[[Sequence[Value], Knowledge], list[Value]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One call with its tensors, and what it does to constants."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    flow: Flow
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Called:
+    """What a rule is told of a call.
+
+    Args:
+        layer: The layer, out of its wrapper; or a function of `keras.ops`.
+        name: Where it is in the model, for example `trunk/conv`.
+        call: The arguments as they were given.
+        inputs: The tensors among them, in order.
+        shapes: Of the outputs that are used.
+    """
+
+    layer: Any
+    name: str
+    call: Call
+    inputs: tuple[Tensor, ...]
+    shapes: tuple[Shape, ...]
+
+
+class Trace:
+    """The channels of one model, and everything that runs along them.
+
+    `follow.traced` makes it; rules fill it.
+    """
+
+    def __init__(self) -> None:
+        self.ties = Ties()
+        self.slices: dict[tuple[int, int], Slice] = {}
+        self.settings: list[Setting] = []
+        self.works: list[Work] = []
+        self.steps: list[Step] = []
+
+    def pinned(self, shape: Shape, reason: str) -> Tensor:
+        """A tensor whose last axis stays whole, and whose others are not followed."""
+        sized = bool(shape) and shape[-1] is not None
+        tensor = self.new(shape, axes=[-1] if sized else [])
+        self.ties.pin(tensor.every_id, reason)
+        return tensor
+
+    def new(self, shape: Shape, axes: Sequence[int]) -> Tensor:
+        """A tensor with fresh ids on some axes."""
+        wanted = {axis % len(shape) for axis in axes}
+        ids = [
+            self.ties.fresh(size) if axis in wanted and size is not None else None
+            for axis, size in enumerate(shape)
+        ]
+        return Tensor(tuple(shape), tuple(ids))
+
+    def hold(self, tensor: Tensor, axis: int, reason: str) -> Ids | None:
+        """Pins one axis; gives its ids."""
+        ids = tensor.ids[axis]
+        if ids is not None:
+            self.ties.pin(ids, reason)
+        return ids
+
+    def cut(
+        self,
+        layer: keras.Layer,
+        variable: keras.Variable | None,
+        axis: int,
+        ids: Ids | None,
+    ) -> None:
+        """Says that an axis of a weight runs along ids."""
+        if variable is None or ids is None:
+            return
+        axis %= len(variable.shape)
+        known = self.slices.get((id(variable), axis))
+        if known is not None:  # a layer called again, or a shared variable
+            self.ties.tie(known.ids, ids)
+            return
+        self.slices[id(variable), axis] = Slice(layer, variable, axis, ids)
+
+    def count(
+        self, layer: keras.Layer, key: str, ids: Ids | None, position: int | None = None
+    ) -> None:
+        """Says that a setting counts ids."""
+        if ids is not None:
+            self.settings.append(Setting(layer, key, position, ids))
+
+    def works_on(
+        self, layer: keras.Layer, constant: int, *ids: Ids | None, sizes: Any = ()
+    ) -> None:
+        """Says how many multiply-accumulates a call takes."""
+        for each, size in zip(ids, sizes, strict=False):
+            if each is None:
+                constant *= size
+        kept = tuple(each for each in ids if each is not None)
+        self.works.append(Work(layer, constant, kept))
+
+    def passes(
+        self, called: Called, outputs: Sequence[Tensor], flow: Flow | None = None
+    ) -> list[Tensor]:
+        """Ends a rule: what comes out, and what happens to constants on the way."""
+        made = tuple(outputs)
+
+        def nothing_known(inputs: Sequence[Value], _: Knowledge) -> list[Value]:
+            return [Value.unknown(tensor) for tensor in made]
+
+        self.steps.append(Step(called.name, called.inputs, made, flow or nothing_known))
+        return list(made)
+
+    def refuse(self, called: Called, reason: str) -> list[Tensor]:
+        """Ends a rule that can't follow: what goes in and comes out stays whole."""
+        for tensor in called.inputs:
+            self.ties.pin(tensor.every_id, reason)
+        return self.passes(called, [self.pinned(s, reason) for s in called.shapes])
+
+
+def size_of(shape: Shape) -> int:
+    """Elements of one sample; sizes that are not known count as 1."""
+    return int(np.prod([n or 1 for n in shape[1:]], dtype=np.int64))
