@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MACHINE = HERE / "machine"
+MACHINE = HERE / ".machine"
 ROOT = MACHINE / "root"
 SITE = MACHINE / "site"
 
@@ -55,7 +55,7 @@ def launcher() -> list[str]:
     qemu = _qemu()
     if qemu is None or not SITE.is_dir():
         raise Arm64Missing(
-            "no ARM64 machine in benchmarks/arm64/machine: "
+            "no ARM64 machine in benchmarks/arm64: "
             "`python -m benchmarks.arm64` gets one"
         )
     environment = ["-E", f"PYTHONPATH={SITE}"]
