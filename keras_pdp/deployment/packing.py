@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-
 # Where the values of a tensor begin, in bytes from the start of the file; kernels of
 # microcontrollers rely on what the converter does.
 _ALIGNMENT = 16

@@ -1,4 +1,4 @@
-"""Which weights of a dense .tflite file may stand behind a DENSIFY, and why not others.
+"""Which weights of a dense .tflite file may be stored sparsely, and why not others.
 
 What the runtime was seen to do decides: a weight is left dense where the file would
 not load or would be wrong, or where nobody has looked.
@@ -13,7 +13,7 @@ import numpy as np
 from keras_pdp.deployment.sparse_encoding import Array
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
-# The ops whose weights the runtime takes from behind a DENSIFY, which input they are.
+# The ops whose weights the runtime takes when they are sparse; which input they are.
 _OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _WEIGHTS = 1
 # Which input is the data that the weights are applied to; input 0 unless named.
@@ -21,6 +21,9 @@ _DATA = {"TRANSPOSE_CONV": 2}
 # The types that DENSIFY knows, and the data that goes with each: int8 weights of an op
 # on float32 ("dynamic") do not load behind a DENSIFY.
 _COMPUTED_IN = {"float32": "float32", "float16": "float32", "int8": "int8"}
+
+# The option of FULLY_CONNECTED that says how its weights are laid out; 0 is plainly.
+_FORMAT = "weightsFormat"
 
 
 class Candidates:
@@ -56,6 +59,16 @@ class Candidates:
             return "other tensors of other shapes or types share its values"
         return next(filter(None, map(self._refusal, sharing)), "")
 
+    def behind_densify(self, sharing: Sequence[ConstantTensor]) -> str:
+        """Why tensors that need not be dense can't stand behind a DENSIFY, or `""`."""
+        if sharing[0].dtype == "int8" and "FULLY_CONNECTED" in self._users(sharing):
+            return "int8 FULLY_CONNECTED does not load behind a DENSIFY"
+        return ""
+
+    def only_in_dense_layers(self, sharing: Sequence[ConstantTensor]) -> bool:
+        """Whether FULLY_CONNECTED ops use the tensors, and no others."""
+        return self._users(sharing) == {"FULLY_CONNECTED"}
+
     def uses(self, tensor: ConstantTensor) -> Iterator[tuple[str, Any, int]]:
         """The uses of a tensor, of float16 ones those behind the DEQUANTIZE."""
         for name, op, slot in self._readers.get((tensor.subgraph, tensor.index), ()):
@@ -65,6 +78,9 @@ class Candidates:
                 )
             else:
                 yield name, op, slot
+
+    def _users(self, sharing: Sequence[ConstantTensor]) -> set[str]:
+        return {name for tensor in sharing for name, _, _ in self.uses(tensor)}
 
     def _refusal(self, tensor: ConstantTensor) -> str:
         if tensor.storage != "dense":
@@ -85,16 +101,15 @@ class Candidates:
         self, tensor: ConstantTensor, name: str, op: Any, slot: int
     ) -> str:
         if name not in _OPS or slot != _WEIGHTS:
-            return f"{name} does not take it from a DENSIFY"
+            return f"{name} does not take sparse values"
         tensors = self._model.subgraphs[tensor.subgraph].tensors
         data = tensors[op.inputs[_DATA.get(name, 0)]]
         if data.type != self._type(_COMPUTED_IN[tensor.dtype]):
-            return "int8 weights of an op on other data do not load behind a DENSIFY"
-        if name == "FULLY_CONNECTED":
-            if tensor.dtype == "int8":
-                return "int8 FULLY_CONNECTED does not load behind a DENSIFY"
-            if op.builtinOptions is not None and op.builtinOptions.weightsFormat:
-                return "its values are shuffled"
+            return (
+                "int8 weights applied to other data do not load, or give wrong values"
+            )
+        if name == "FULLY_CONNECTED" and getattr(op.builtinOptions, _FORMAT, None):
+            return "its values are shuffled"
         return ""
 
     def _is_output(self, tensor: ConstantTensor) -> bool:

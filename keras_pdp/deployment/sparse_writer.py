@@ -19,17 +19,24 @@ from typing import Any
 
 import numpy as np
 
+from keras_pdp.deployment.block_kernels import (
+    BLOCK_KERNELS,
+    BlockKernel,
+    BlockKernels,
+)
 from keras_pdp.deployment.flatbuffer import decoded, naming, schema_for
 from keras_pdp.deployment.packing import Once, inlined, pack, packed_bytes
 from keras_pdp.deployment.sparse_candidates import Candidates, numbers
 from keras_pdp.deployment.sparse_encoding import Array, Level, SparseLayout
-from keras_pdp.deployment.sparsify import compressed
+from keras_pdp.deployment.sparsify import blocks, compressed
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
-# The first version of the runtime that knows DENSIFY.
-_RUNTIME = "2.2.0"
-# An entry in the list of tensors and one in the list of ops.
-_LISTED = 8
+# The version of FULLY_CONNECTED that takes blocks, and the first runtimes that know it
+# and DENSIFY.
+_BLOCKS_VERSION = 8
+_RUNTIME = "2.3.0"
+# An entry in the list of tensors or of ops.
+_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,16 @@ class SparseFile:
     left_dense: dict[int, str]
 
 
-def sparsely_stored(data: bytes, name: str = "the file") -> SparseFile:
+def sparsely_stored(
+    data: bytes, name: str = "the file", *, kernels: BlockKernels = BLOCK_KERNELS
+) -> SparseFile:
     """Stores those weights sparsely that become smaller by it and can be.
 
     Args:
         data: a .tflite file.
         name: what to call it in errors.
+        kernels: `{type of the values: kernel}`, by default those that pay; with `{}`
+            nothing is stored by blocks.
 
     Returns:
         The sparse file, or `data` itself if nothing became smaller. Stored zeros that
@@ -73,7 +84,7 @@ def sparsely_stored(data: bytes, name: str = "the file") -> SparseFile:
     with naming(name):
         model = schema.ModelT.InitFromPackedBuf(data, 0)
         inlined(model, data)
-        writer = _Writer(schema, model)
+        writer = _Writer(schema, model, kernels)
         refusal = _whole_refusal(model, data)
         for sharing in _by_buffer(constants):
             writer.store(sharing, refusal)
@@ -102,9 +113,10 @@ def _whole_refusal(model: Any, data: bytes) -> str:
 class _Writer:
     """Changes one unpacked file, weight by weight."""
 
-    def __init__(self, schema: ModuleType, model: Any) -> None:
+    def __init__(self, schema: ModuleType, model: Any, kernels: BlockKernels) -> None:
         self._schema = schema
         self._model = model
+        self._kernels = kernels
         self._candidates = Candidates(schema, model)
         self._densify: dict[int, list[Any]] = {}
         self._encoded: set[int] = set()
@@ -112,21 +124,26 @@ class _Writer:
 
     def store(self, sharing: Sequence[ConstantTensor], refusal: str) -> None:
         """Stores the values that `sharing` share sparsely, or notes why not."""
-        buffer = sharing[0].buffer
-        refusal = refusal or self._candidates.refusal(sharing) or self._shrunk(sharing)
+        refusal = refusal or self._candidates.refusal(sharing)
+        if not refusal:
+            kernel = self._kernel(sharing)
+            if kernel is not None:
+                refusal = self._as_blocks(sharing, kernel)
+            else:
+                refusal = self._candidates.behind_densify(sharing)
+                refusal = refusal or self._behind_densify(sharing)
         if refusal:
-            self._left_dense[buffer] = refusal
+            self._left_dense[sharing[0].buffer] = refusal
         else:
-            self._encoded.add(buffer)
+            self._encoded.add(sharing[0].buffer)
 
     def finished(self, dense: bytes) -> SparseFile:
         """The file after the last weight."""
         if not self._encoded:
             return SparseFile(dense, frozenset(), self._left_dense)
-        code = self._densify_code()
         for number, ops in self._densify.items():
             for op in ops:
-                op.opcodeIndex = code
+                op.opcodeIndex = self._code("DENSIFY", 1)
             operators = self._model.subgraphs[number].operators
             # in front of everything, as what they compute depends on nothing
             self._model.subgraphs[number].operators = ops + operators
@@ -138,25 +155,55 @@ class _Writer:
             return SparseFile(dense, frozenset(), left)
         return SparseFile(data, frozenset(self._encoded), self._left_dense)
 
-    def _shrunk(self, sharing: Sequence[ConstantTensor]) -> str:
-        """Makes the values sparse if that saves bytes, else says how many it costs."""
+    def _kernel(self, sharing: Sequence[ConstantTensor]) -> BlockKernel | None:
+        """The block kernel that computes faster with the values, if there is one."""
         first = sharing[0]
-        stored, layout = compressed(first.values)
-        content = self._schema.BufferT(data=stored.view(np.uint8))
+        kernel = self._kernels.get(first.dtype)
+        if kernel is None or not self._candidates.only_in_dense_layers(sharing):
+            return None
+        return kernel if kernel.pays(first.values) else None
+
+    def _as_blocks(self, sharing: Sequence[ConstantTensor], kernel: BlockKernel) -> str:
+        stored, layout = blocks(sharing[0].values, kernel.width)
         sparsity = Once(self._sparsity(layout))
-        dense = [self._dense_twin(tensor) for tensor in sharing]
+        refusal = self._replaced(sharing[0], stored, sparsity)
+        if not refusal:
+            code = self._code("FULLY_CONNECTED", _BLOCKS_VERSION)
+            for tensor in sharing:
+                self._table(tensor).sparsity = sparsity
+                for _, op, _ in self._candidates.uses(tensor):
+                    op.opcodeIndex = code
+        return refusal
+
+    def _behind_densify(self, sharing: Sequence[ConstantTensor]) -> str:
+        stored, layout = compressed(sharing[0].values)
+        sparsity = Once(self._sparsity(layout))
+        twins = [self._dense_twin(tensor) for tensor in sharing]
         ops = [self._schema.OperatorT(inputs=[0], outputs=[0]) for _ in sharing]
-        after = packed_bytes(content, sparsity, *dense, *ops) + _LISTED * len(sharing)
-        before = packed_bytes(self._model.buffers[first.buffer])
-        if after >= before:
-            return (
-                f"with {first.zeros / first.size:.0%} zeros it would take {after:,} "
-                f"bytes instead of {before:,}"
-            )
-        self._model.buffers[first.buffer] = content
-        for tensor, twin, op in zip(sharing, dense, ops, strict=True):
-            self._put(tensor, sparsity, twin, op)
-        return ""
+        refusal = self._replaced(sharing[0], stored, sparsity, *twins, *ops)
+        if not refusal:
+            for tensor, twin, op in zip(sharing, twins, ops, strict=True):
+                self._put(tensor, sparsity, twin, op)
+        return refusal
+
+    def _replaced(self, tensor: ConstantTensor, stored: Array, *tables: Any) -> str:
+        """Replaces the values of a tensor if that saves bytes, else says what it costs.
+
+        Args:
+            tensor: one of those that share the values.
+            stored: the new values.
+            tables: what else has to be in the file then.
+        """
+        content = self._schema.BufferT(data=stored.view(np.uint8))
+        after = packed_bytes(content, *tables) + _LISTED * len(tables)
+        before = packed_bytes(self._model.buffers[tensor.buffer])
+        if after < before:
+            self._model.buffers[tensor.buffer] = content
+            return ""
+        return (
+            f"with {tensor.zeros / tensor.size:.0%} zeros it would take {after:,} "
+            f"bytes instead of {before:,}"
+        )
 
     def _put(self, tensor: ConstantTensor, sparsity: Any, twin: Any, op: Any) -> None:
         subgraph = self._model.subgraphs[tensor.subgraph]
@@ -210,15 +257,20 @@ class _Writer:
         vector = getattr(self._schema, name + "T")
         return getattr(self._schema.SparseIndexVector, name), vector(numbers)
 
-    def _densify_code(self) -> int:
-        number = self._schema.BuiltinOperator.DENSIFY
-        self._model.operatorCodes.append(
-            # the second name is that of an old field for numbers below 127
+    def _code(self, name: str, version: int) -> int:
+        """The place of an op's code in the file, which is added if it isn't there."""
+        number = getattr(self._schema.BuiltinOperator, name)
+        codes = self._model.operatorCodes
+        for place, code in enumerate(codes):
+            if (code.builtinCode, code.version) == (number, version):
+                return place
+        codes.append(
+            # the second is an old field for numbers below 127
             self._schema.OperatorCodeT(
-                builtinCode=number, deprecatedBuiltinCode=number, version=1
+                builtinCode=number, deprecatedBuiltinCode=number, version=version
             )
         )
-        return len(self._model.operatorCodes) - 1
+        return len(codes) - 1
 
     def _require_runtime(self) -> None:
         """Raises the version of the runtime that the file says it needs."""
