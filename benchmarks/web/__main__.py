@@ -9,13 +9,14 @@ import argparse
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.agreement import largest_difference, normal_inputs
 from benchmarks.web.browser import Browser, Job
-from benchmarks.web.parts import HERE, BrowserMissing, missing, set_up
+from benchmarks.web.parts import HERE, BrowserMissing, chromium, missing, set_up
 
 PORT = 8642
 
@@ -27,6 +28,8 @@ def main() -> int:
             set_up()
         if arguments.page:
             return _page(arguments.port)
+        if arguments.picture:
+            return _picture(arguments.picture, arguments.files)
         with Browser() as browser:
             print(f"Chromium {browser.version}, LiteRT.js: ready")
             if arguments.files:
@@ -45,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--repeats", type=int, default=40, help="default: 40")
+    parser.add_argument("--picture", type=Path, metavar="PNG")
     parser.add_argument("--page", action="store_true", help="serve the page for people")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     return parser.parse_args()
@@ -56,6 +60,12 @@ def _page(port: int) -> int:
         return subprocess.run(command).returncode
     except KeyboardInterrupt:
         return 0
+
+
+def _picture(picture: Path, files: list[Path]) -> int:
+    with tempfile.TemporaryDirectory() as profile:
+        command = ["node", str(HERE / "picture.mjs"), str(chromium()), profile]
+        return subprocess.run([*command, picture, *files]).returncode
 
 
 def _measure(browser: Browser, files: list[Path], repeats: int) -> None:

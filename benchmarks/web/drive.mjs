@@ -6,28 +6,14 @@
 // standard input, one answer. The end of the input ends the browser.
 
 import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
+import { launch } from "./launch.mjs";
 import { serve } from "./server.mjs";
-
-const FLAGS = [
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 const [executablePath, exchange, profile] = process.argv.slice(2);
 const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 
 const server = await serve(0, exchange);
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath,
-  headless: true,
-  chromiumSandbox: false, // the sandbox does not start for root, as in containers
-  args: FLAGS,
-});
+const context = await launch(executablePath, profile);
 say({ ready: { browser: context.browser()?.version() ?? "" } });
 
 for await (const line of createInterface({ input: process.stdin })) {

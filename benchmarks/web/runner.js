@@ -1,10 +1,7 @@
-// The page's side of browser.py: outputs of each file in a runtime of its own, then
-// the times of all files in turns, in one runtime.
+// The page's side of browser.py: files come from and go to /exchange/.
 
-import { freshRuntime, load, outputsOf, takePrinted, tensors, timeOf } from "./litert.js";
+import { outputsAlone, timesInTurns } from "./measure.js";
 
-const WARM_UP_RUNS = 5;
-const LOADS = 4; // of which the first, with cold code, is not counted
 const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array };
 
 /**
@@ -14,56 +11,35 @@ const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array };
  */
 export async function measureAll(jobs) {
   const results = [];
-  for (const job of jobs) results.push(await outputsAndErrors(job));
-  const timed = jobs
-    .map((job, index) => ({ job, result: results[index] }))
-    .filter(({ job, result }) => job.repeats > 0 && result.error === null);
-  if (timed.length) await timeInTurns(timed);
+  const timed = [];
+  for (const job of jobs) {
+    const bytes = await exchanged(job.file);
+    let samples;
+    const { error, console, outputs } = await outputsAlone(
+      bytes,
+      async (details) => (samples = await samplesOf(details, job)),
+    );
+    const result = { error, console, outputs: [], loads: [], times: [] };
+    result.outputs = await Promise.all(
+      outputs.map((output, index) => put(output, `${job.out}.${index}`)),
+    );
+    results.push(result);
+    if (error === null && job.repeats > 0)
+      timed.push({ bytes, sample: samples[0], repeats: job.repeats, result });
+  }
+  if (timed.length) {
+    const times = await timesInTurns(timed);
+    timed.forEach(({ result }, index) => Object.assign(result, times[index]));
+  }
   return results;
 }
 
-async function outputsAndErrors(job) {
-  takePrinted();
-  const result = { error: null, console: [], outputs: [], loads: [], times: [] };
-  try {
-    await freshRuntime();
-    takePrinted();
-    const { model } = await load(await exchanged(job.file));
-    result.outputs = await allOutputs(model, job);
-    model.delete();
-  } catch (error) {
-    result.error = String(error?.message ?? error);
-  }
-  result.console = takePrinted();
-  return result;
-}
-
-async function allOutputs(model, job) {
-  const samples = await samplesOf(model, job);
-  const details = model.getOutputDetails();
-  const joined = details.map(() => []);
-  for (const sample of samples) {
-    const inputs = tensors(sample);
-    const values = await outputsOf(model, inputs);
-    inputs.forEach((each) => each.delete());
-    values.forEach((value, index) => joined[index].push(value));
-  }
-  return Promise.all(
-    details.map(async ({ name, shape, dtype }, index) => {
-      const file = `${job.out}.${index}`;
-      await fetch(`/exchange/${file}`, { method: "PUT", body: new Blob(joined[index]) });
-      return { name, dtype, shape: [...shape], file };
-    }),
-  );
-}
-
 /** The job's samples, each a list of arrays in the order of the model's inputs. */
-async function samplesOf(model, { inputs, samples }) {
-  const details = model.getInputDetails();
+async function samplesOf(details, { inputs, samples }) {
   const given = new Map(inputs.map((each) => [each.name, each]));
   const arrays = await Promise.all(
     details.map(async ({ name, dtype }) => {
-      const input = given.get(name) ?? (inputs.length === 1 ? given.get(null) : undefined);
+      const input = given.get(name) ?? (details.length === 1 ? given.get(null) : undefined);
       if (!input) throw new Error(`no values for input ${name}`);
       if (dtype !== input.dtype)
         throw new Error(`input ${name} takes ${dtype}, received ${input.dtype}`);
@@ -78,25 +54,9 @@ async function samplesOf(model, { inputs, samples }) {
   );
 }
 
-async function timeInTurns(timed) {
-  await freshRuntime();
-  for (let round = 0; round < LOADS; round++) {
-    for (const each of timed) {
-      each.model?.delete();
-      const { model, ms } = await load(await exchanged(each.job.file));
-      each.model = model;
-      if (round > 0) each.result.loads.push(ms);
-    }
-  }
-  for (const each of timed) {
-    each.inputs = tensors((await samplesOf(each.model, each.job))[0]);
-    for (let run = 0; run < WARM_UP_RUNS; run++) await timeOf(each.model, each.inputs);
-  }
-  const rounds = Math.max(...timed.map(({ job }) => job.repeats));
-  for (let round = 0; round < rounds; round++) {
-    for (const { job, model, inputs, result } of timed)
-      if (round < job.repeats) result.times.push(await timeOf(model, inputs));
-  }
+async function put({ name, dtype, shape, values }, file) {
+  await fetch(`/exchange/${file}`, { method: "PUT", body: new Blob(values) });
+  return { name, dtype, shape, file };
 }
 
 async function exchanged(file) {
