@@ -19,12 +19,23 @@ from keras_pdp.channels.ties import Ids, Ties
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slice:
-    """An axis of a weight that runs along ids."""
+    """An axis of a weight that runs along ids.
+
+    Args:
+        layer: The layer that was called.
+        name: Where it is in the model.
+        variable: The weight.
+        axis: Which of its axes.
+        ids: The id of each position.
+        makes: Whether the weight makes these channels, rather than reads them.
+    """
 
     layer: keras.Layer
+    name: str
     variable: keras.Variable
     axis: int
     ids: Ids
+    makes: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,10 +153,11 @@ class Trace:
 
     def cut(
         self,
-        layer: keras.Layer,
+        called: Called,
         variable: keras.Variable | None,
         axis: int,
         ids: Ids | None,
+        makes: bool = False,
     ) -> None:
         """Says that an axis of a weight runs along ids."""
         if variable is None or ids is None:
@@ -155,7 +167,9 @@ class Trace:
         if known is not None:  # a layer called again, or a shared variable
             self.ties.tie(known.ids, ids)
             return
-        self.slices[id(variable), axis] = Slice(layer, variable, axis, ids)
+        self.slices[id(variable), axis] = Slice(
+            called.layer, called.name, variable, axis, ids, makes
+        )
 
     def count(
         self, layer: keras.Layer, key: str, ids: Ids | None, position: int | None = None
@@ -178,7 +192,8 @@ class Trace:
         self, called: Called, outputs: Sequence[Tensor], flow: Flow | None = None
     ) -> list[Tensor]:
         """Ends a rule: what comes out, and what happens to constants on the way."""
-        made = tuple(outputs)
+        # New tensors, also where a rule answers what it was given: another value.
+        made = tuple(Tensor(each.shape, each.ids) for each in outputs)
 
         def nothing_known(inputs: Sequence[Value], _: Knowledge) -> list[Value]:
             return [Value.unknown(tensor) for tensor in made]

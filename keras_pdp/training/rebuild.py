@@ -20,6 +20,8 @@ from keras_pdp.training.compiled import read
 from keras_pdp.training.wrapper import PDPWrapper
 
 Replace = Callable[[keras.Layer], keras.Layer]
+Transfer = Callable[[keras.Layer, keras.Layer], None]
+Describe = Callable[[keras.Model, dict[str, Any]], dict[str, Any]]
 
 _WITH_TABLES = (
     keras.layers.IntegerLookup,
@@ -38,32 +40,48 @@ def possible(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
 
 
-def rebuilt(model: keras.Model, replace: Replace) -> keras.Model:
+def rebuilt(
+    model: keras.Model,
+    replace: Replace,
+    transfer: Transfer | None = None,
+    describe: Describe = lambda model, config: config,
+) -> keras.Model:
     """The model with every layer replaced, and the weights of the old ones.
 
     Args:
         model: A built Sequential or functional model; nested ones are entered.
         replace: Gives the new layer for an old one, not a model; called once for each.
+        transfer: Gives a new layer the weights of the old one, both built. Defaults to
+            copying them, pruned where a wrapper is left out.
+        describe: Changes the configuration of a model, also of nested ones. Defaults
+            to leaving it as it is.
 
     Returns:
         A new model of the same class, compiled as the old one is.
     """
     made: dict[int, tuple[keras.Layer, keras.Layer]] = {}
-    # Classes that the user did not register are known from the model itself.
-    own = {type(layer).__name__: type(layer) for _, layer in tree.walk(model)}
+    # Classes that the user did not register are known from the model itself. Keras's
+    # own stay out: keras.ops has functions of the same names (Add, Multiply).
+    kinds = {type(layer) for _, layer in tree.walk(model)}
+    own = {kind.__name__: kind for kind in kinds if not _of_keras(kind)}
     with keras.saving.custom_object_scope(own):
-        result = _rebuilt(model, replace, made)
+        result = _rebuilt(model, replace, describe, made)
     leaves = [pair for pair in made.values() if not possible(pair[0])]
     for old, new in leaves:
-        _copy_weights(old, new)
+        (transfer or _copy_weights)(old, new)
+        _copy_tables(old, new)
     _warn_untied(leaves)
     _copy_compile(model, result)
     return result
 
 
-def copy_of(layer: keras.Layer) -> keras.Layer:
-    """A new layer of the same configuration and name."""
-    config = layer.get_config()
+def _of_keras(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "keras"
+
+
+def copy_of(layer: keras.Layer, **changed: Any) -> keras.Layer:
+    """A new layer of the same configuration and name, but for what is to change."""
+    config = {**layer.get_config(), **changed}
     accepted = inspect.signature(type(layer).__init__).parameters
     takes_rest = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if "name" in accepted or takes_rest:
@@ -85,9 +103,10 @@ def _copy_of_lambda(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
 def _rebuilt(
     model: keras.Model,
     replace: Replace,
+    describe: Describe,
     made: dict[int, tuple[keras.Layer, keras.Layer]],
 ) -> keras.Model:
-    config = model.get_config()
+    config = describe(model, model.get_config())
     if "layers" not in config:
         raise ValueError(
             f"'{model.name}' is a {type(model).__name__}, a functional model with a "
@@ -101,7 +120,7 @@ def _rebuilt(
             return entry  # an input, or a node of keras.ops
         if id(layer) not in made:
             nested = possible(layer)
-            new = _rebuilt(layer, replace, made) if nested else replace(layer)
+            new = _rebuilt(layer, replace, describe, made) if nested else replace(layer)
             made[id(layer)] = (layer, new)
         new_layers[layer.name] = made[id(layer)][1]
         kept = {k: entry[k] for k in ("name", "inbound_nodes") if k in entry}
@@ -154,7 +173,6 @@ def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
     for variable, to in zip(source, target, strict=True):
         # A copy: some backends would share the tensor between the two models.
         to.assign(ops.copy(values[id(variable)]))
-    _copy_tables(old, new)
 
 
 def _copy_tables(old: keras.Layer, new: keras.Layer) -> None:
@@ -178,7 +196,8 @@ def _warn_untied(pairs: Iterable[tuple[keras.Layer, keras.Layer]]) -> None:
     for old, new in pairs:
         source = old.layer if isinstance(old, PDPWrapper) else old
         target = new.layer if isinstance(new, PDPWrapper) else new
-        for variable, to in zip(source.variables, target.variables, strict=True):
+        # A shrunk layer may have got a bias at the end.
+        for variable, to in zip(source.variables, target.variables, strict=False):
             first, copy = owners.setdefault(id(variable), (old, id(to)))
             if copy != id(to):
                 warnings.warn(

@@ -37,9 +37,9 @@ def multi_head(called: Called, trace: Trace) -> list[Tensor]:
         (key, layer.key_dense),
         (value, layer.value_dense),
     ):
-        trace.cut(layer, project.kernel, 0, tensor.ids[-1])
-        trace.cut(layer, project.kernel, 1, heads)
-        trace.cut(layer, project.bias, 0, heads)
+        trace.cut(called, project.kernel, 0, tensor.ids[-1])
+        trace.cut(called, project.kernel, 1, heads, makes=True)
+        trace.cut(called, project.bias, 0, heads)
         length, width = tensor.shape[1] or 1, project.kernel.shape[2]
         places.append(length)
         sizes = project.kernel.shape[:1]
@@ -50,9 +50,9 @@ def multi_head(called: Called, trace: Trace) -> list[Tensor]:
     project = layer.output_dense
     made = _made(called, trace, query)
     output = Tensor(called.shapes[0], (None, None, made))
-    trace.cut(layer, project.kernel, 0, heads)
-    trace.cut(layer, project.kernel, 2, made)
-    trace.cut(layer, project.bias, 0, made)
+    trace.cut(called, project.kernel, 0, heads)
+    trace.cut(called, project.kernel, 2, made, makes=True)
+    trace.cut(called, project.bias, 0, made)
     constant = places[0] * project.kernel.shape[1]
     trace.works_on(layer, constant, heads, made, sizes=project.kernel.shape[::2])
     return trace.passes(called, [output], _flow(called, at, heads, output))

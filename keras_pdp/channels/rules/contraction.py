@@ -63,9 +63,9 @@ def _matrix_sum(
     layer = called.layer
     inside, outside = tensor.ids[-1], output.ids[-1]
     kernel, bias = layer.kernel, layer.bias
-    trace.cut(layer, kernel, 0, inside)
-    trace.cut(layer, kernel, 1, outside)
-    trace.cut(layer, bias, 0, outside)
+    trace.cut(called, kernel, 0, inside)
+    trace.cut(called, kernel, 1, outside, makes=True)
+    trace.cut(called, bias, 0, outside)
     trace.works_on(layer, positions, inside, outside, sizes=kernel.shape)
     rest = output.extent[:-1]
     if math.prod(rest) != 1:
@@ -121,10 +121,10 @@ def _convolved(called: Called, trace: Trace, transposed: bool) -> list[Tensor]:
     inside, outside = tensor.ids[axis], output.ids[axis]
     kernel, bias = layer.kernel, layer.bias
     first, last = (-1, -2) if transposed else (-2, -1)
-    trace.cut(layer, kernel, first, _per_group(trace, inside, groups))
-    trace.cut(layer, kernel, last, outside)
+    trace.cut(called, kernel, first, _per_group(trace, inside, groups))
+    trace.cut(called, kernel, last, outside, makes=True)
     _per_group(trace, outside, groups)
-    trace.cut(layer, bias, 0, outside)
+    trace.cut(called, bias, 0, outside)
     window = tuple(kernel.shape[:-2])
     places = size_of((None, *_space(tensor if transposed else output, axis)))
     constant = places * math.prod(window)
@@ -212,10 +212,10 @@ def separable(called: Called, trace: Trace) -> list[Tensor]:
     deep, point = layer.depthwise_kernel, layer.pointwise_kernel
     times = layer.depth_multiplier
     many = None if inside is None else np.repeat(inside, times)
-    trace.cut(layer, deep, -2, inside)
-    trace.cut(layer, point, -2, many)
-    trace.cut(layer, point, -1, outside)
-    trace.cut(layer, layer.bias, 0, outside)
+    trace.cut(called, deep, -2, inside)
+    trace.cut(called, point, -2, many)
+    trace.cut(called, point, -1, outside, makes=True)
+    trace.cut(called, layer.bias, 0, outside)
     places = size_of((None, *_space(output, axis)))
     window = tuple(deep.shape[:-2])
     trace.works_on(
@@ -285,7 +285,7 @@ def einsum(called: Called, trace: Trace) -> list[Tensor]:
     for at, letter in enumerate(letters):
         if letter not in left:  # a new channel axis, or one summed inside the kernel
             ids[letter] = trace.ties.fresh(kernel.shape[at])
-        trace.cut(layer, kernel, at, ids[letter])
+        trace.cut(called, kernel, at, ids[letter], makes=letter not in left)
     shape = (
         called.shapes[0]
         if called.shapes
@@ -302,7 +302,7 @@ def einsum(called: Called, trace: Trace) -> list[Tensor]:
     bias_letters = _bias_letters(layer, right)
     if bias is not None:
         for at, letter in enumerate(bias_letters):
-            trace.cut(layer, bias, at, ids[letter])
+            trace.cut(called, bias, at, ids[letter])
     reason = family.mixes(layer.activation)
     if reason:
         trace.ties.pin(output.every_id, f"'{called.name}': {reason}")
@@ -372,7 +372,7 @@ def embedding(called: Called, trace: Trace) -> list[Tensor]:
         return trace.refuse(called, f"'{called.name}' makes a mask or is computed")
     shape = (*tensor.shape, layer.output_dim)
     output = Tensor(shape, (None,) * tensor.rank + (trace.ties.fresh(shape[-1]),))
-    trace.cut(layer, layer.embeddings, 1, output.ids[-1])
+    trace.cut(called, layer.embeddings, 1, output.ids[-1], makes=True)
     trace.count(layer, "output_dim", output.ids[-1])
 
     def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:

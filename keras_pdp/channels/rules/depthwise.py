@@ -28,8 +28,8 @@ def depthwise(called: Called, trace: Trace) -> list[Tensor]:
     ids: list[Ids | None] = [None] * tensor.rank
     ids[axis] = outside
     output = Tensor(shape, tuple(ids))
-    trace.cut(layer, kernel, -2, inside)
-    trace.cut(layer, bias, 0, outside)
+    trace.cut(called, kernel, -2, inside, makes=True)
+    trace.cut(called, bias, 0, outside)
     window = math.prod(kernel.shape[:-2])
     places = size_of(tuple(n for i, n in enumerate(shape) if i != axis))
     trace.works_on(layer, places * window * times, inside)

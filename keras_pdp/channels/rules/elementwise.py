@@ -44,7 +44,7 @@ def prelu(called: Called, trace: Trace) -> list[Tensor]:
     alpha = called.layer.alpha
     for axis in range(1, tensor.rank):
         if alpha.shape[axis - 1] != 1:
-            trace.cut(called.layer, alpha, axis - 1, tensor.ids[axis])
+            trace.cut(called, alpha, axis - 1, tensor.ids[axis])
     return each_alone(called, trace)
 
 

@@ -17,7 +17,7 @@ def batch(called: Called, trace: Trace) -> list[Tensor]:
     layer = called.layer
     axis = layer.axis % tensor.rank
     for weight in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
-        trace.cut(layer, weight, 0, tensor.ids[axis])
+        trace.cut(called, weight, 0, tensor.ids[axis])
     return elementwise.each_alone(called, trace)
 
 
@@ -41,8 +41,8 @@ def group(called: Called, trace: Trace) -> list[Tensor]:
     ids = tensor.ids[axis]
     if ids is None or layer.groups != len(ids):
         return trace.refuse(called, _over_channels(called))
-    trace.cut(layer, layer.gamma, 0, ids)
-    trace.cut(layer, layer.beta, 0, ids)
+    trace.cut(called, layer.gamma, 0, ids)
+    trace.cut(called, layer.beta, 0, ids)
     if layer.get_config()["groups"] != -1:
         trace.count(layer, "groups", ids)
 

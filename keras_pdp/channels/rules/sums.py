@@ -75,6 +75,11 @@ class Sum:
             found[letter] = np.asarray(fine.all(axis=others))
         return found
 
+    def reads(self, letter: str, told: Knowledge) -> Array:
+        """For each position of a letter: the kernel has something for it."""
+        others = tuple(i for i, x in enumerate(self.letters) if x != letter)
+        return np.asarray(self._used(told).any(axis=others))
+
     def numbers(self, value: Value) -> dict[str, Array]:
         """For each letter the constants along it, to compare calls of one layer."""
         seen = self._along(np.where(value.known, value.number, np.nan))
@@ -98,13 +103,6 @@ class Sum:
         return self.bias_store(
             np.transpose(added, [order.index(x) for x in self.outputs])
         )
-
-    def emptied(self, gone: dict[str, Array], told: Knowledge) -> Array:
-        """The kernel's view with zeros where positions are gone, as a mask to keep."""
-        goes = np.zeros(self.view(told.weight(self.kernel)).shape, bool)
-        for letter, positions in gone.items():
-            goes |= self._spread(letter, positions)
-        return ~goes
 
     def foldable(self, value: Value, told: Knowledge) -> Value:
         if self.cuts is None:
