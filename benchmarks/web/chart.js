@@ -10,13 +10,13 @@ export function median(values) {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-export function drawTimes(results) {
+export function drawTimes(measured) {
+  const results = measured.filter(({ times }) => times.length);
   const height = ROW * results.length + 26;
   const chart = element("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img" });
-  const all = results.flatMap(({ times }) => times);
-  if (!all.length) return chart;
-  // a few rounds that were interrupted must not press the others together
-  const end = 1.25 * Math.max(...results.map(({ times }) => percentile(times, 0.95)));
+  if (!results.length) return chart;
+  // rounds that something interrupted must not press the others together
+  const end = 1.4 * Math.max(...results.map(({ times }) => percentile(times, 0.8)));
   const x = (ms) => (Math.min(ms, end) / end) * (WIDTH - 20) + 10;
   results.forEach(({ name, times }, index) => {
     const [top, shade] = [index * ROW, SHADES[index]];

@@ -6,7 +6,10 @@ import { drawTimes, median } from "./chart.js";
 
 const SAMPLES = 64;
 const ROUNDS = 40;
-const RIGHT = 1e-5; // float32 files that compute the same; int8 is 1e-2 … 1e-1 away
+// relative differences: of two float32 files that compute the same; of one that does not
+// compute the same at all. Between them lie int8 and float16 beside float32.
+const SAME = 1e-5;
+const WRONG = 0.5;
 
 const at = (id) => document.getElementById(id);
 let chosen = [];
@@ -92,8 +95,9 @@ async function show(results) {
     const faster = median(first.times.map((time, index) => time / second.times[index]));
     const apart = largestDifference(first.outputs, second.outputs);
     lines.push(["Times faster, median of the rounds", ["1", faster.toFixed(2)]]);
-    lines.push(["Difference of the outputs, centred", ["reference", scientific(apart)]]);
-    verdict(sentence(second.name, first.bytes.length / second.bytes.length, faster, apart));
+    lines.push(["Relative difference of the outputs", ["reference", scientific(apart)]]);
+    const smaller = first.bytes.length / second.bytes.length;
+    verdict(sentence(second.name, smaller, faster, apart), !(apart < WRONG));
   }
   at("rows").replaceChildren(...lines.map(([name, values]) => row("td", [name, ...values])));
   at("times").replaceChildren(drawTimes(results));
@@ -106,11 +110,13 @@ function sentence(name, smaller, faster, apart) {
     faster >= 1
       ? `${faster.toFixed(2)} times faster here`
       : `${(1 / faster).toFixed(2)} times slower here`;
-  const outputs =
-    apart <= RIGHT
-      ? ", with the same outputs."
-      : `; its outputs differ by ${scientific(apart)} of what they vary.`;
-  return size + speed + outputs;
+  return size + speed + outputs(apart);
+}
+
+function outputs(apart) {
+  if (apart <= SAME) return ", with the same outputs.";
+  if (apart < WRONG) return `; its outputs differ by ${scientific(apart)}, relatively.`;
+  return `, but its outputs are wrong: relative difference ${scientific(apart)}.`;
 }
 
 function verdict(text, bad = false) {
