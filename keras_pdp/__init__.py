@@ -6,6 +6,10 @@ from keras_pdp.deployment.inspection import (
 from keras_pdp.deployment.sparse_inference import (
     SparseInferenceReport as SparseInferenceReport,
 )
+from keras_pdp.deployment.shrink import shrink as shrink
+from keras_pdp.deployment.shrink import shrink_report as shrink_report
+from keras_pdp.deployment.shrink import shrink_with_report as shrink_with_report
+from keras_pdp.deployment.shrink_report import ShrinkReport as ShrinkReport
 from keras_pdp.deployment.tflite import ExportError as ExportError
 from keras_pdp.deployment.tflite import TFLiteReport as TFLiteReport
 from keras_pdp.deployment.tflite import to_tflite as to_tflite

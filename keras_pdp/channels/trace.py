@@ -75,8 +75,8 @@ class Knowledge(Protocol):
     ) -> Array | float:
         """The layer's bias, also one that folding gave it."""
 
-    def consumed(self, by: Any, inputs: Sequence[Value]) -> None:
-        """A layer sums over channels: notes which of them it could do without."""
+    def consumed(self, by: Any, value: Value) -> None:
+        """A layer sums over channels: notes what they hold."""
 
     def lost(self, ids: Ids, where: Array, reason: str) -> None:
         """Notes why channels that were constant are no longer so."""

@@ -3,10 +3,13 @@
 A channel may go when everybody who reads it could do without: its number is the same
 everywhere and can be added to the reader's bias instead, or the reader multiplies it by
 zero. What goes takes others with it, so the search is repeated until nothing changes.
+
+Where zero padding cuts a constant at the border, no bias can replace it, but another
+constant can: of all such channels that a convolution reads one stays, the carrier, and
+takes the taps of the others, in proportion to their constants.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,6 +22,7 @@ from keras_pdp.channels.ties import Ids
 from keras_pdp.channels.trace import Slice, Trace
 
 _LAST = "the last channel of its layer stays"
+_CARRIER = "it carries the constants of others, which padding cuts at the border"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,14 +57,17 @@ def search(trace: Trace) -> Verdict:
     dead = np.zeros(len(roots), bool)
     while True:
         reading = _read(trace, weights)
-        free = may_go & _together(reading.free(len(roots)), roots)
-        spared = _spare_last(trace, free, roots)
+        free = may_go & _together(reading.free(carried=False), roots)
+        carried = may_go & _together(reading.free(carried=True), roots) & ~free
+        stay = reading.carriers(carried, roots)
+        spared = _spare_last(trace, free | (carried & ~stay), roots)
         if not (spared & ~dead).any():
             break
         dead = spared
-        reading.fold(dead)
+        reading.fold(dead, stay & ~dead)
         _empty(reading, trace, dead, weights)
     lost = {int(roots[each]): why for each, why in reading.lost_to.items()}
+    lost |= dict.fromkeys(np.flatnonzero(stay).tolist(), _CARRIER)
     held = {
         root: _why(trace, root, free, lost, silent) for root in silent if not dead[root]
     }
@@ -91,12 +98,21 @@ class Weights:
         else:
             self.changed[id(bias)] = self.of(bias).astype("float64") + part
 
+    def move_taps(self, by: Sum, moved: Array, to: int, number: Array) -> None:
+        """Adds the taps of some input channels to those of another."""
+        assert by.axis is not None
+        kernel = np.array(self.of(by.kernel), "float64")
+        taps = np.moveaxis(kernel, by.axis, 0)
+        taps[to] += np.tensordot(number[moved] / number[to], taps[moved], axes=1)
+        self.changed[id(by.kernel)] = kernel
+
 
 class _Reading:
     """One pass through the model: who reads which channels, and what they hold."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, count: int) -> None:
         self._weights = weights
+        self._count = count
         self.sums: dict[tuple[int, int], list[tuple[Sum, Value]]] = {}
         self.lost_to: dict[int, str] = {}
 
@@ -110,9 +126,9 @@ class _Reading:
             return self._weights.of(variable)
         return self._weights.biases.get(id(layer), 0.0)
 
-    def consumed(self, by: Sum, inputs: Sequence[Value]) -> None:
+    def consumed(self, by: Sum, value: Value) -> None:
         key = (id(by.layer), id(by.kernel))
-        self.sums.setdefault(key, []).append((by, inputs[0]))
+        self.sums.setdefault(key, []).append((by, value))
 
     def lost(self, ids: Ids, where: Array, reason: str) -> None:
         for each in ids[where]:
@@ -120,28 +136,63 @@ class _Reading:
 
     # What follows from it.
 
-    def free(self, count: int) -> Array:
-        """By id: every reader of the channel could do without it."""
-        free = np.ones(count, bool)
+    def free(self, carried: bool) -> Array:
+        """By id: every reader of the channel could do without it.
+
+        Args:
+            carried: Count constants that are cut at the border as well.
+        """
+        free = np.ones(self._count, bool)
         for calls in self.sums.values():
             first = calls[0][0].numbers(calls[0][1])
             for by, value in calls:
+                seen = value if carried and by.axis is not None else by.whole(value)
                 numbers = by.numbers(value)
-                for letter, positions in by.free(value, self).items():
+                for letter, positions in by.free(seen, self).items():
                     # One bias serves all calls of a layer: they have to agree.
                     agree = _equal(numbers[letter], first[letter])
                     unread = ~by.reads(letter, self)
                     free[by.summed[letter][~(positions & (agree | unread))]] = False
         return free
 
-    def fold(self, dead: Array) -> None:
-        """Adds to the biases what the dead channels had to say."""
+    def carriers(self, carried: Array, roots: Ids) -> Array:
+        """Of the channels that could go if another stayed: those that have to stay."""
+        stay = np.zeros(len(roots), bool)
+        for by, value in self._cut():
+            ids, number = self._constants(by, value)
+            mine = carried[ids] & (number != 0.0)
+            if mine.any() and not (mine & stay[ids]).any():
+                # The largest constant: the others' share of its taps stays small.
+                best = ids[np.argmax(np.where(mine, np.abs(number), 0.0))]
+                stay |= roots == roots[best]
+        return stay
+
+    def fold(self, dead: Array, stay: Array) -> None:
+        """Adds to biases, or to a carrier's taps, what the dead channels had to say."""
         for calls in self.sums.values():
             by, value = calls[0]
             gone = {letter: dead[ids] for letter, ids in by.summed.items()}
-            part = by.share(value, gone, self)
+            part = by.share(by.whole(value), gone, self)
             if part.any():
                 self._weights.add(by.layer, by.bias, part)
+        for by, value in self._cut():
+            ids, number = self._constants(by, value)
+            moved = dead[ids] & (number != 0.0)
+            if moved.any():
+                carrier = int(np.argmax(np.where(stay[ids], np.abs(number), 0.0)))
+                self._weights.move_taps(by, moved, carrier, number)
+
+    def _cut(self) -> list[tuple[Sum, Value]]:
+        """The sums with a border at which constants are cut."""
+        calls = (each[0] for each in self.sums.values())
+        return [(by, v) for by, v in calls if by.cuts and by.axis is not None]
+
+    @staticmethod
+    def _constants(by: Sum, value: Value) -> tuple[Ids, Array]:
+        """The ids of what is summed, and their constants; 0 where there is none."""
+        for letter, numbers in by.numbers(value).items():
+            return by.summed[letter], np.nan_to_num(numbers[:, 0])
+        return np.empty(0, np.int64), np.empty(0)
 
 
 def _equal(one: Array, other: Array) -> Array:
@@ -149,7 +200,7 @@ def _equal(one: Array, other: Array) -> Array:
 
 
 def _read(trace: Trace, weights: Weights) -> _Reading:
-    reading = _Reading(weights)
+    reading = _Reading(weights, len(trace.ties))
     values: dict[int, Value] = {}
     for step in trace.steps:
         inputs = [values.get(id(t), Value.unknown(t)) for t in step.inputs]

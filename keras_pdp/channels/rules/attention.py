@@ -106,10 +106,10 @@ def _flow(called: Called, at: tuple[int, int, int], heads: Ids, output: Tensor) 
 
     def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
         for position, project in reads:
-            told.consumed(project, [project.foldable(inputs[position], told)])
+            told.consumed(project, inputs[position])
         silent = np.asarray(~told.weight(kernel).any(axis=0))
         number = np.zeros(silent.shape) + told.bias(layer.value_dense, bias)
-        told.consumed(total, [total.foldable(Value(number, silent), told)])
+        told.consumed(total, Value(number, silent))
         return [Value.unknown(output)]
 
     return flow

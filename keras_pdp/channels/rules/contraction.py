@@ -160,6 +160,7 @@ def _convolved(called: Called, trace: Trace, transposed: bool) -> list[Tensor]:
         bias_store=lambda x: x.reshape(-1),
         summed={} if inside is None else {"i": _narrow(inside, groups)},
         cuts=_cuts(called, window, transposed),
+        axis=first if groups == 1 else None,
     )
     return trace.passes(called, [output], total.flow(output))
 

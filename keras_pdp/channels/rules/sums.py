@@ -37,6 +37,8 @@ class Sum:
         summed: The ids along each letter that is summed over.
         cuts: Why a constant other than 0 has another sum at the border; None where
             every position sees all of the window.
+        axis: The stored kernel's axis of the one letter that is summed over, where
+            constants that are cut can still be put on another channel's taps.
     """
 
     layer: keras.Layer
@@ -53,15 +55,15 @@ class Sum:
     bias_store: Callable[[Array], Array]
     summed: dict[str, Ids]
     cuts: str | None
-    activates: bool = True
+    axis: int | None = None
 
     def flow(self, output: Tensor) -> Callable[..., list[Value]]:
         """What comes out, and what could be done without."""
 
         def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
-            value = self.foldable(inputs[0], told)
-            told.consumed(self, [value])
-            return [self._result(value, told, output)]
+            told.consumed(self, inputs[0])
+            self._note_cut(inputs[0], told)
+            return [self._result(self.whole(inputs[0]), told, output)]
 
         return flow
 
@@ -104,17 +106,20 @@ class Sum:
             np.transpose(added, [order.index(x) for x in self.outputs])
         )
 
-    def foldable(self, value: Value, told: Knowledge) -> Value:
+    def whole(self, value: Value) -> Value:
+        """The constants that every output position sees whole."""
         if self.cuts is None:
             return value
-        broken = value.known & ~value.zero
-        if broken.any():
-            for letter, ids in self.summed.items():
-                at = self.letters.index(letter)
-                others = tuple(i for i in range(len(self.letters)) if i != at)
-                where = np.asarray(self._along(broken).any(axis=others))
-                told.lost(ids, where, self.cuts)
         return Value(np.zeros(value.number.shape), value.zero)
+
+    def _note_cut(self, value: Value, told: Knowledge) -> None:
+        broken = value.known & ~value.zero
+        if self.cuts is None or not broken.any():
+            return
+        for letter, ids in self.summed.items():
+            others = tuple(i for i, x in enumerate(self.letters) if x != letter)
+            where = np.asarray(self._along(broken).any(axis=others))
+            told.lost(ids, where, self.cuts)
 
     def _result(self, value: Value, told: Knowledge, output: Tensor) -> Value:
         kernel = self.view(told.weight(self.kernel)).astype("float64")
@@ -128,8 +133,7 @@ class Sum:
         bias = told.bias(self.layer, self.bias)
         if not np.isscalar(bias):
             total = total + self.bias_view(np.asarray(bias, "float64"))
-        if self.activates:
-            total = family.activated(self.layer, total)
+        total = family.activated(self.layer, total)
         return family.collapsed(self.restore(total), self.restore(sure), output)
 
     def _used(self, told: Knowledge) -> Array:
