@@ -8,8 +8,8 @@ last op inside is followed by an end: a neighbour that cannot read the layout re
 garbage, or is refused when the file is loaded.
 
 The rules are those of XNNPACK as it stands in LiteRT 2.3 and LiteRT.js 2.5, stricter
-where older versions differ; `benchmarks/sparse_inference.py` holds them against what
-the sparse kernels compute.
+where older versions differ. `tests/deployment/test_sparse_kernels.py` holds them
+against what the sparse kernels compute.
 """
 
 from collections.abc import Callable
@@ -147,15 +147,14 @@ def _depthwise(node: Node) -> Fit:
 
 
 def _combination(node: Node) -> Fit:
-    what = node.kind.lower()
     if len(node.inputs) != 2:
         return _outside(
-            f"is an {what} with a constant",
+            "combines a map with a constant",
             f"{_FIRST}fold it into a convolution: BatchNormalization directly behind "
             "one, before the activation; sigmoid instead of hard_sigmoid",
         )
     if node.inputs[0] == node.inputs[1]:
-        return _outside(f"is an {what} of a tensor and itself", "use one operand")
+        return _outside("combines a map with itself", "take one of the two out")
     left, right = (node.graph.tensors[x].shape for x in node.inputs)
     gate = node.kind == "MUL" and (_is_gate(left, right) or _is_gate(right, left))
     if len(left) == 4 and (left == right or gate):
@@ -246,6 +245,7 @@ _INSTEAD = {
     "CONCATENATION": "add maps of one shape instead of concatenating them",
     "FULLY_CONNECTED": _HEAD,
     "MAX_POOL_2D": _POOLED,
+    "NEG": "PReLU is computed with it: use LeakyReLU, ReLU or ELU",
     "PAD": 'use ZeroPadding2D only in front of one layer with padding="valid"',
     "PRELU": "use LeakyReLU, ReLU or ELU",
     "REDUCE_MAX": "use GlobalAveragePooling2D()",

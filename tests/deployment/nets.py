@@ -94,3 +94,17 @@ def pruned(model, sparsity=0.9, seed=0):
             keep = max(np.mean(values != 0), 1 / values.size)
         weight.assign(values * np.sqrt(2 / (fan_in * keep)) * 0.6)
     return model
+
+
+def images(shape, count=64, seed=1):
+    """Pictures that differ in more than noise: a colour and a slope each.
+
+    The mean of a map of noise is nearly the same for every sample; logits that hardly
+    differ could hide, or feign, a difference between two kernels.
+    """
+    generator = np.random.default_rng(seed)
+    height, width, channels = shape
+    colour, down, right = generator.normal(size=(3, count, 1, 1, channels))
+    x = colour + down * np.linspace(-1, 1, height)[:, None, None]
+    x = x + right * np.linspace(-1, 1, width)[None, :, None]
+    return (x + generator.normal(size=(count, *shape))).astype("float32")

@@ -1,0 +1,215 @@
+"""Verdicts on nets that differ in one rule, and on files of other kinds."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_pdp import PDPCallback, PDPWrapper, sparse_inference_report
+from keras_pdp.deployment.conversion import converted
+from keras_pdp.deployment.flatbuffer import decoded
+from keras_pdp.deployment.signature import signature_of
+from keras_pdp.deployment.sparse_inference import judged
+from keras_pdp.deployment.sparse_writer import sparsely_stored
+from tests.deployment.convert import convert, model_file, subgraph, tensor
+from tests.deployment.nets import L, conv, net, pruned
+from tests.deployment.sparse_cases import CASES, dw, same_stem, strided
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """An eligible net as a dense file."""
+    return converted(signature_of(pruned(net(dw(), strided()))), None, {})
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    """An unsafe one."""
+    return converted(signature_of(pruned(net(L.MaxPooling2D()))), None, {})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rule(name):
+    build, verdict, kind = CASES[name]
+    report = sparse_inference_report(pruned(build()))
+    assert report.verdict == verdict, str(report)
+    assert bool(report.findings) == (verdict != "eligible")
+    if kind is not None:
+        assert kind in " ".join(each.operation for each in report.findings)
+    assert all(each.reason and each.advice for each in report.findings)
+
+
+@pytest.mark.parametrize("verdict", ["eligible", "inert", "unsafe"])
+def test_every_verdict_is_in_the_table(verdict):
+    assert sum(row[1] == verdict for row in CASES.values()) >= 10
+
+
+@pytest.mark.parametrize("sparsity, verdict", [(0.66, "inert"), (0.675, "eligible")])
+def test_two_thirds_of_the_pointwise_weights(sparsity, verdict):
+    report = sparse_inference_report(pruned(net(dw()), sparsity))
+    assert report.verdict == verdict
+    assert report.sparsity == pytest.approx(sparsity, abs=0.005)
+
+
+def test_sparsity_is_of_all_pointwise_convolutions_together():
+    model = pruned(net(conv(), conv()), 0.9)
+    first = next(x for x in model.layers if getattr(x, "kernel_size", 0) == (1, 1))
+    first.kernel.assign(keras.random.normal(first.kernel.shape))
+    report = sparse_inference_report(model)
+    weights = [w for w in model.weights if w.shape[:-2] == (1, 1)]
+    zeros = sum(np.count_nonzero(w.numpy() == 0) for w in weights)
+    assert report.sparsity == zeros / sum(w.numpy().size for w in weights)
+
+
+def test_a_dense_head_that_only_some_versions_count():
+    """Between the two ways of counting nothing is promised."""
+    model = pruned(net(dw()), 0.68)
+    model.layers[-1].kernel.assign(keras.random.normal((32, 10)))
+    report = sparse_inference_report(model)
+    assert report.verdict == "inert"
+    assert "Dense layers" in report.findings[0].reason
+
+
+def test_a_dense_model_is_inert():
+    report = sparse_inference_report(net(dw()))
+    assert report.verdict == "inert"
+    assert "no weight that is stored sparsely" in report.findings[0].reason
+
+
+def test_a_wrapped_model_is_judged_stripped():
+    first = keras.Input((32, 32, 3))
+    x = L.Conv2D(8, 3, strides=2)(L.ZeroPadding2D(1)(first))
+    x = PDPWrapper(L.Conv2D(32, 1), sparsity=0.9)(x)
+    model = keras.Model(first, L.Dense(4)(L.GlobalAveragePooling2D()(x)))
+    callback = PDPCallback()
+    callback.set_model(model)
+    callback.update(1.0)
+    report = sparse_inference_report(model)
+    assert report.verdict == "eligible"
+    assert report.sparsity == pytest.approx(0.9, abs=0.01)
+
+
+def test_files(tmp_path, plain, pooled):
+    model = pruned(net(dw()))
+    model.save(tmp_path / "model.keras")
+    report = sparse_inference_report(str(tmp_path / "model.keras"))
+    assert (report.verdict, report.name) == (
+        "eligible",
+        str(tmp_path / "model.keras"),
+    )
+    for data, verdict in [(plain, "eligible"), (pooled, "unsafe")]:
+        (tmp_path / "model.tflite").write_bytes(data)
+        assert sparse_inference_report(tmp_path / "model.tflite").verdict == verdict
+        (tmp_path / "model.tflite").write_bytes(sparsely_stored(data).data)
+        report = sparse_inference_report(tmp_path / "model.tflite")
+        assert (report.verdict, report.judged) == (verdict, "as it is stored")
+
+
+def test_nothing_happens_without_sparse_storage(pooled):
+    assert judged(pooled).verdict == "inert"
+    assert judged(pooled, ()).verdict == "inert"
+    weights = [x.index for x in decoded(pooled, "file").weights]
+    # any weight asks for sparse inference, whichever it is
+    assert {judged(pooled, [each]).verdict for each in weights} == {"unsafe"}
+    assert judged(sparsely_stored(pooled).data).verdict == "unsafe"
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_numbers_that_are_no_constants(plain, wrong):
+    with pytest.raises(ValueError, match="expected numbers of constants"):
+        judged(plain, [wrong])
+
+
+@pytest.mark.parametrize("layers, verdict", [((), "eligible"), ((1,), "unsafe")])
+def test_float16(layers, verdict):
+    model = pruned(net(*(L.MaxPooling2D() for _ in layers)))
+    data = convert(model, "float16")
+    assert judged(sparsely_stored(data).data).verdict == verdict
+
+
+def test_full_int8_is_never_taken():
+    data = convert(pruned(net(L.MaxPooling2D())), "int8")
+    sparse = [x.index for x in decoded(data, "file").weights]
+    assert judged(data, sparse).verdict == "inert"
+
+
+def test_dynamic_int8_beside_small_float_weights_is_unsafe():
+    """Weights of fewer than 1,024 values stay floats, such as the stem's."""
+    data = convert(pruned(net(conv(64), conv(64), conv(8))), "dynamic")
+    weights = decoded(data, "file").weights
+    assert {x.dtype for x in weights} == {"float32", "int8"}
+    report = judged(data, [x.index for x in weights])
+    assert report.verdict == "unsafe"
+    assert any("integer" in str(finding) for finding in report.findings)
+
+
+def test_reports_as_data_and_text(plain, pooled):
+    report = judged(sparsely_stored(pooled).data, name="pooled")
+    assert json.loads(json.dumps(report.to_dict()))["findings"][0]["advice"]
+    lines = str(report).splitlines()
+    assert lines[0].startswith("pooled: unsafe")
+    assert "MAX_POOL_2D" in lines[-1] and "max_pooling2d" in lines[-1]
+    assert "x86" not in str(judged(sparsely_stored(plain).data))
+
+
+def test_a_stem_in_front_of_pooling_keeps_a_stock_net_inert():
+    model = pruned(net(L.MaxPooling2D(), start=same_stem()))
+    finding = sparse_inference_report(model).findings[0]
+    assert "ZeroPadding2D(1)" in finding.advice
+
+
+@pytest.mark.parametrize("wrong", [None, 3, keras.layers.Dense(2)])
+def test_what_is_no_model(wrong):
+    with pytest.raises(TypeError, match="expected a Keras model or the path"):
+        sparse_inference_report(wrong)
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a \.keras or \.tflite file"):
+        sparse_inference_report(tmp_path / "model.h5")
+    for name in ("model.keras", "model.tflite"):
+        with pytest.raises(FileNotFoundError, match=name):
+            sparse_inference_report(tmp_path / name)
+    (tmp_path / "model.tflite").write_bytes(b"not a model at all")
+    with pytest.raises(ValueError, match=r"model\.tflite: expected a TFLite model"):
+        sparse_inference_report(tmp_path / "model.tflite")
+
+
+def test_a_cut_file_is_an_error(plain):
+    for length in np.linspace(8, len(plain) - 1, 60).astype(int):
+        with pytest.raises(ValueError, match="the file"):
+            judged(plain[:length])
+
+
+def test_damaged_bytes_end_in_an_error_or_a_verdict(plain):
+    sparse = bytearray(sparsely_stored(plain).data)
+    generator = np.random.default_rng(0)
+    ends = set()
+    for _ in range(300):
+        damaged = bytearray(sparse)
+        for place in generator.integers(8, len(sparse), 4):
+            damaged[place] = generator.integers(256)
+        try:
+            ends.add(judged(bytes(damaged)).verdict)
+        except ValueError:
+            ends.add("error")
+    assert {"error", "eligible"} <= ends <= {"error", "eligible", "inert", "unsafe"}
+
+
+def test_ops_that_the_format_may_have_but_no_converter_writes():
+    """No options, no inputs, no outputs, tensors that are out of range."""
+    tensors = [tensor((1, 4, 4, 3), "FLOAT32"), tensor((3, 1, 1, 3), "FLOAT32", 1)]
+    values = [np.zeros(9, np.float32).view(np.uint8)]
+    for op in (
+        ("CONV_2D", [0, 1], [0]),
+        ("CONV_2D", [], [0]),
+        ("ADD", [0], [0]),
+        ("MEAN", [0], []),
+        ("PAD", [0], [0]),
+    ):
+        data = model_file([subgraph(tensors, [op], [0])], values)
+        assert judged(data, [1]).verdict == "inert"
+    data = model_file([subgraph(tensors, [("CONV_2D", [0, 9], [0])], [0])], values)
+    with pytest.raises(ValueError, match="the file"):
+        judged(data, [1])
