@@ -18,8 +18,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         The new, empty file; it is gone after the block in any case.
 
     Raises:
+        TypeError: `path` is no path.
         OSError: `path` is a folder, or its folder does not exist or is not writable.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"path: expected where to write the file, a string or a path, received "
+            f"{type(path).__name__}"
+        )
     # through links: the file that a link points to is replaced, not the link
     target = Path(path).resolve()
     if target.is_dir():

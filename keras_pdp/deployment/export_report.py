@@ -1,20 +1,14 @@
 """What an export wrote and what was verified about it."""
 
 import dataclasses
-import gzip
 from dataclasses import dataclass
 from typing import Any
 
 from keras_pdp.deployment.agreement import OutputAgreement
+from keras_pdp.deployment.export_text import rendered
 from keras_pdp.deployment.interpreter import Latency
+from keras_pdp.deployment.storage import Storage
 from keras_pdp.deployment.tflite_file import ConstantTensor
-
-GZIP_LEVEL = 6
-
-_LATENCY_NOTE = (
-    "Zeros make no dense kernel faster: on this CPU the two times differ by noise. "
-    "Fewer channels do (shrink)."
-)
 
 
 @dataclass(frozen=True)
@@ -30,6 +24,7 @@ class WeightRecord:
         size: number of values.
         zeros: how many of them mean 0.0.
         bytes: bytes in the file, index vectors of sparse storage included.
+        left_dense: why it is stored densely although it holds zeros, or `""`.
     """
 
     op: str
@@ -40,9 +35,10 @@ class WeightRecord:
     size: int
     zeros: int
     bytes: int
+    left_dense: str = ""
 
     @classmethod
-    def of(cls, weight: ConstantTensor) -> "WeightRecord":
+    def of(cls, weight: ConstantTensor, left_dense: str = "") -> "WeightRecord":
         """The record of a weight that was read from a file."""
         return cls(
             op=weight.op,
@@ -53,6 +49,7 @@ class WeightRecord:
             size=weight.size,
             zeros=weight.zeros,
             bytes=weight.bytes,
+            left_dense=left_dense,
         )
 
 
@@ -61,8 +58,9 @@ class TFLiteReport:
     """What `to_tflite` wrote and what it verified.
 
     Sizes are in bytes; *gzipped* means gzip at level 6. The **dense** model has the
-    same architecture and the same precision. Its raw size is the same, because zeros
-    are stored like other values; gzip is what sees them.
+    same architecture and the same precision, and no zeros. `storage` has the sizes of
+    the file with its zeros, all stored densely: raw it is as large as the dense model,
+    because zeros are stored like other values; gzip is what sees them.
 
     Args:
         path: the file that was written.
@@ -75,6 +73,7 @@ class TFLiteReport:
             `"unmasked weights"` of a wrapped model; `"random weights"`, normal with the
             standard deviation of the kernel's other weights, for a plain model, whose
             pruned values are gone; `"the file itself"` if it has no zeros to fill.
+        storage: how the file is stored and why, and the verdict on sparse kernels.
         weights: the weight tensors, read back from the file. Biases are no weights.
         outputs: how far each output agrees with the Keras model.
         samples: what the outputs were compared on: `"samples"`,
@@ -96,6 +95,7 @@ class TFLiteReport:
     dense_raw_bytes: int
     dense_gzip_bytes: int
     dense_reference: str
+    storage: Storage
     weights: tuple[WeightRecord, ...]
     outputs: tuple[OutputAgreement, ...]
     samples: str
@@ -136,6 +136,7 @@ class TFLiteReport:
     def to_dict(self) -> dict[str, Any]:
         """All fields and the derived totals, ready for `json.dump`."""
         fields = dataclasses.asdict(self)
+        fields["storage"] = self.storage.to_dict()
         fields["weights"] = [
             {**dataclasses.asdict(weight), "shape": list(weight.shape)}
             for weight in self.weights
@@ -151,91 +152,8 @@ class TFLiteReport:
         }
 
     def render(self) -> str:
-        """The report as a table in plain text."""
-        lines = [
-            f"{self.path} ({self.quantize or 'float32'})",
-            *_table(_size_rows(self)),
-            "",
-            *_table(_weight_rows(self)),
-            "",
-            *_table(_agreement_rows(self)),
-            f"compared on {self.outputs[0].samples} samples ({self.samples}), "
-            f"allowed relative difference {self.tolerance:g}",
-        ]
-        if self.latency is not None:
-            lines += [
-                "",
-                f"latency, one thread, median of {self.latency.runs}: "
-                f"{self.latency.exported_ms:.3f} ms, "
-                f"dense {self.latency.dense_ms:.3f} ms",
-                _LATENCY_NOTE,
-            ]
-        return "\n".join(lines)
+        """The report as tables in plain text."""
+        return rendered(self)
 
     def __str__(self) -> str:
         return self.render()
-
-
-def gzipped_size(data: bytes) -> int:
-    """Bytes of `data` gzipped, without a time stamp: the same in every run."""
-    return len(gzip.compress(data, compresslevel=GZIP_LEVEL, mtime=0))
-
-
-def _size_rows(report: TFLiteReport) -> list[list[str]]:
-    return [
-        ["bytes", "raw", f"gzip -{GZIP_LEVEL}"],
-        ["this file", f"{report.raw_bytes:,}", f"{report.gzip_bytes:,}"],
-        [
-            f"dense ({report.dense_reference})",
-            f"{report.dense_raw_bytes:,}",
-            f"{report.dense_gzip_bytes:,}",
-        ],
-    ]
-
-
-def _weight_rows(report: TFLiteReport) -> list[list[str]]:
-    rows = [["weight", "op", "shape", "stored", "zeros", "of", "bytes"]]
-    for each in report.weights:
-        shape = "×".join(map(str, each.shape))
-        stored = f"{each.dtype} {each.storage}"
-        numbers = [f"{each.zeros:,}", f"{each.size:,}", f"{each.bytes:,}"]
-        rows.append([_shortened(each.name), each.op, shape, stored, *numbers])
-    total = sum(each.bytes for each in report.weights)
-    share = f"{report.sparsity:.2%} zero"
-    rows.append(
-        ["total", "", "", share, f"{report.zeros:,}", f"{report.size:,}", f"{total:,}"]
-    )
-    return rows
-
-
-def _agreement_rows(report: TFLiteReport) -> list[list[str]]:
-    rows = [["output", "max abs diff", "relative diff", "top-1"]]
-    for each in report.outputs:
-        top1 = "" if each.top1_agreement is None else f"{each.top1_agreement:.2%}"
-        largest = f"{each.max_abs_difference:.2e}"
-        rows.append([each.output, largest, f"{each.relative_difference:.2e}", top1])
-    return rows
-
-
-def _shortened(name: str, width: int = 32) -> str:
-    # the end of a name tells layers apart, its start is the model's name
-    name = name.split(";")[0]
-    return name if len(name) <= width else "…" + name[1 - width :]
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Rows below a header, columns aligned: text to the left, numbers to the right."""
-    columns = zip(*rows, strict=True)
-    return [
-        "  ".join(cells).rstrip() for cells in zip(*map(_aligned, columns), strict=True)
-    ]
-
-
-def _aligned(column: tuple[str, ...]) -> list[str]:
-    width = max(map(len, column))
-    numbers = any(_is_number(cell) for cell in column[1:])
-    return [cell.rjust(width) if numbers else cell.ljust(width) for cell in column]
-
-
-def _is_number(cell: str) -> bool:
-    return bool(cell) and set(cell) <= set("0123456789,.+-e%")

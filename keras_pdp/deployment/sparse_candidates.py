@@ -18,8 +18,7 @@ _OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _WEIGHTS = 1
 # Which input is the data that the weights are applied to; input 0 unless named.
 _DATA = {"TRANSPOSE_CONV": 2}
-# The types that DENSIFY knows, and the data that goes with each: int8 weights of an op
-# on float32 ("dynamic") do not load behind a DENSIFY.
+# The types that DENSIFY knows, and the type of the data that goes with each.
 _COMPUTED_IN = {"float32": "float32", "float16": "float32", "int8": "int8"}
 
 # The option of FULLY_CONNECTED that says how its weights are laid out; 0 is plainly.
@@ -39,6 +38,7 @@ class Candidates:
         self._model = model
         codes = _code_names(schema, model)
         self._called = set(self._callees())
+        self._integers = {schema.TensorType.INT8, schema.TensorType.INT4}
         # {(subgraph, tensor): [(op name, operator, slot)]}
         self._readers: dict[tuple[int, int], list[tuple[str, Any, int]]] = {}
         for number, subgraph in enumerate(model.subgraphs):
@@ -47,6 +47,21 @@ class Candidates:
                     reader = (codes[op.opcodeIndex], op, slot)
                     key = (number, int(tensor))
                     self._readers.setdefault(key, []).append(reader)
+
+    def is_dynamic(self) -> bool:
+        """Whether some op applies integer weights to float32, quantized on the fly.
+
+        The runtime loads no such op behind a DENSIFY, or it gives wrong values; nor is
+        it known what the sparse kernels make of its neighbours.
+        """
+        return any(
+            name in _OPS
+            and slot == _WEIGHTS
+            and self._data(number, name, op).type == self._schema.TensorType.FLOAT32
+            and self._model.subgraphs[number].tensors[tensor].type in self._integers
+            for (number, tensor), readers in self._readers.items()
+            for name, op, slot in readers
+        )
 
     def refusal(self, sharing: Sequence[ConstantTensor]) -> str:
         """Why the tensors that share a buffer must stay dense; `""` if they need not.
@@ -102,15 +117,17 @@ class Candidates:
     ) -> str:
         if name not in _OPS or slot != _WEIGHTS:
             return f"{name} does not take sparse values"
-        tensors = self._model.subgraphs[tensor.subgraph].tensors
-        data = tensors[op.inputs[_DATA.get(name, 0)]]
+        data = self._data(tensor.subgraph, name, op)
         if data.type != self._type(_COMPUTED_IN[tensor.dtype]):
-            return (
-                "int8 weights applied to other data do not load, or give wrong values"
-            )
+            return f"its op applies {tensor.dtype} to other numbers"
         if name == "FULLY_CONNECTED" and getattr(op.builtinOptions, _FORMAT, None):
             return "its values are shuffled"
         return ""
+
+    def _data(self, subgraph: int, name: str, op: Any) -> Any:
+        """The tensor that an op applies its weights to."""
+        tensors = self._model.subgraphs[subgraph].tensors
+        return tensors[op.inputs[_DATA.get(name, 0)]]
 
     def _is_output(self, tensor: ConstantTensor) -> bool:
         subgraph = self._model.subgraphs[tensor.subgraph]

@@ -28,7 +28,7 @@ from keras_pdp.deployment.flatbuffer import decoded, naming, schema_for
 from keras_pdp.deployment.packing import Once, inlined, pack, packed_bytes
 from keras_pdp.deployment.sparse_candidates import Candidates, numbers
 from keras_pdp.deployment.sparse_encoding import Array, Level, SparseLayout
-from keras_pdp.deployment.sparsify import blocks, compressed
+from keras_pdp.deployment.sparsify import compressed, in_blocks
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
 # The version of FULLY_CONNECTED that takes blocks, and the first runtimes that know it
@@ -46,12 +46,15 @@ class SparseFile:
     Args:
         data: the file.
         encoded: the numbers of the buffers that are stored sparsely.
+        tolerance: how far what it computes may be from what the dense file computes,
+            see BlockKernel; 0 if nothing is stored by blocks: then not one bit.
         left_dense: `{number of the buffer: reason}` for the other weights that hold
             zeros.
     """
 
     data: bytes = field(repr=False)
     encoded: frozenset[int]
+    tolerance: float
     left_dense: dict[int, str]
 
 
@@ -85,7 +88,7 @@ def sparsely_stored(
         model = schema.ModelT.InitFromPackedBuf(data, 0)
         inlined(model, data)
         writer = _Writer(schema, model, kernels)
-        refusal = _whole_refusal(model, data)
+        refusal = writer.refusal(data)
         for sharing in _by_buffer(constants):
             writer.store(sharing, refusal)
         return writer.finished(data)
@@ -98,18 +101,6 @@ def _by_buffer(constants: Sequence[ConstantTensor]) -> list[list[ConstantTensor]
     return [group for group in groups if any(x.is_weight and x.zeros for x in group)]
 
 
-def _whole_refusal(model: Any, data: bytes) -> str:
-    """Why nothing in the file can be moved; `""` if it can."""
-    if len(data) >= 1 << 31:
-        return "the file is larger than what can be rewritten, 2 GiB"
-    if any(x.name == b"model_control_dependencies" for x in model.metadata or ()):
-        return "the file's metadata counts on the numbers of its ops"
-    operators = (op for subgraph in model.subgraphs for op in subgraph.operators)
-    if any(op.largeCustomOptionsOffset for op in operators):
-        return "the file has options of ops behind its end"
-    return ""
-
-
 class _Writer:
     """Changes one unpacked file, weight by weight."""
 
@@ -117,10 +108,25 @@ class _Writer:
         self._schema = schema
         self._model = model
         self._kernels = kernels
+        self._metadata = model.metadata or ()
         self._candidates = Candidates(schema, model)
         self._densify: dict[int, list[Any]] = {}
         self._encoded: set[int] = set()
+        self._tolerance = 0.0
         self._left_dense: dict[int, str] = {}
+
+    def refusal(self, data: bytes) -> str:
+        """Why nothing in the file can be stored sparsely; `""` if something can."""
+        if len(data) >= 1 << 31:
+            return "the file is larger than what can be rewritten, 2 GiB"
+        if any(x.name == b"model_control_dependencies" for x in self._metadata):
+            return "the file's metadata counts on the numbers of its ops"
+        operators = (op for graph in self._model.subgraphs for op in graph.operators)
+        if any(op.largeCustomOptionsOffset for op in operators):
+            return "the file has options of ops behind its end"
+        if self._candidates.is_dynamic():
+            return "with dynamic int8 sparse weights do not load, or compute wrongly"
+        return ""
 
     def store(self, sharing: Sequence[ConstantTensor], refusal: str) -> None:
         """Stores the values that `sharing` share sparsely, or notes why not."""
@@ -140,7 +146,7 @@ class _Writer:
     def finished(self, dense: bytes) -> SparseFile:
         """The file after the last weight."""
         if not self._encoded:
-            return SparseFile(dense, frozenset(), self._left_dense)
+            return SparseFile(dense, frozenset(), 0.0, self._left_dense)
         for number, ops in self._densify.items():
             for op in ops:
                 op.opcodeIndex = self._code("DENSIFY", 1)
@@ -152,8 +158,9 @@ class _Writer:
         if len(data) >= len(dense):
             reason = "with it the file would not be smaller"
             left = self._left_dense | dict.fromkeys(self._encoded, reason)
-            return SparseFile(dense, frozenset(), left)
-        return SparseFile(data, frozenset(self._encoded), self._left_dense)
+            return SparseFile(dense, frozenset(), 0.0, left)
+        encoded = frozenset(self._encoded)
+        return SparseFile(data, encoded, self._tolerance, self._left_dense)
 
     def _kernel(self, sharing: Sequence[ConstantTensor]) -> BlockKernel | None:
         """The block kernel that computes faster with the values, if there is one."""
@@ -164,11 +171,12 @@ class _Writer:
         return kernel if kernel.pays(first.values) else None
 
     def _as_blocks(self, sharing: Sequence[ConstantTensor], kernel: BlockKernel) -> str:
-        stored, layout = blocks(sharing[0].values, kernel.width)
+        stored, layout = in_blocks(sharing[0].values, kernel.width)
         sparsity = Once(self._sparsity(layout))
         refusal = self._replaced(sharing[0], stored, sparsity)
         if not refusal:
             code = self._code("FULLY_CONNECTED", _BLOCKS_VERSION)
+            self._tolerance = max(self._tolerance, kernel.tolerance)
             for tensor in sharing:
                 self._table(tensor).sparsity = sparsity
                 for _, op, _ in self._candidates.uses(tensor):
@@ -274,7 +282,7 @@ class _Writer:
 
     def _require_runtime(self) -> None:
         """Raises the version of the runtime that the file says it needs."""
-        for entry in self._model.metadata or ():
+        for entry in self._metadata:
             if entry.name == b"min_runtime_version":
                 buffer = self._model.buffers[entry.buffer]
                 stated = bytes(buffer.data).rstrip(b"\0").decode()

@@ -40,7 +40,7 @@ def compressed(values: Array) -> tuple[Array, SparseLayout]:
     return walked[present], SparseLayout(order, (), levels)
 
 
-def blocks(values: Array, width: int) -> tuple[Array, SparseLayout]:
+def in_blocks(values: Array, width: int) -> tuple[Array, SparseLayout]:
     """Stores the blocks of `width` neighbours in a row that are not all zero.
 
     Args:

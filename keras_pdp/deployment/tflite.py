@@ -22,7 +22,7 @@ Why this path and no other:
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -33,13 +33,15 @@ from keras_pdp.deployment.dense_reference import dense_values
 from keras_pdp.deployment.export_report import (
     TFLiteReport,
     WeightRecord,
-    gzipped_size,
 )
 from keras_pdp.deployment.flatbuffer import read_tflite
-from keras_pdp.deployment.interpreter import Latency, Runner, measure, one_by_one
+from keras_pdp.deployment.gzipped import gzipped_size
+from keras_pdp.deployment.interpreter import Latency, measure, one_by_one
 from keras_pdp.deployment.samples import as_samples, random_samples
 from keras_pdp.deployment.signature import Signature, signature_of
 from keras_pdp.deployment.sparse_encoding import Array
+from keras_pdp.deployment.storage import Sparse, StoredFile, check_sparse, stored
+from keras_pdp.deployment.tflite_file import TFLiteFile
 from keras_pdp.deployment.verification import (
     TOLERANCE,
     ExportError,
@@ -64,6 +66,7 @@ def to_tflite(
     quantize: Precision = None,
     representative_data: Any = None,
     samples: Any = None,
+    sparse: Sparse = "auto",
     latency: bool = False,
 ) -> TFLiteReport:
     """Writes a model as a .tflite file that was run and compared before.
@@ -112,32 +115,51 @@ def to_tflite(
     """
     check_backend()
     _check_precision(quantize, representative_data)
+    check_sparse(sparse, quantize)
     with replacing(path) as unfinished:
         wrappers = pruned_layers(model)
         plain = strip(model) if wrappers else model
         signature = signature_of(plain)
         calibration, compared, source = _data(signature, representative_data, samples)
-        exported = converted(signature, quantize, calibration)
-        unfinished.write_bytes(exported)
-        weights = read_tflite(unfinished).weights
-        runner = loaded(exported)
-        outputs = verified(signature, runner, compared, TOLERANCE[quantize])
+        file = _stored(signature, quantize, calibration, compared, sparse)
+        unfinished.write_bytes(file.data)
+        outputs = verified(signature, file.outputs, compared, TOLERANCE[quantize])
         fill, reference = dense_values(plain, wrappers)
-        dense = converted(signature, quantize, calibration, fill) if fill else exported
+        dense = file.data
+        if fill:
+            dense = converted(signature, quantize, calibration, fill)
         return TFLiteReport(
             path=os.fspath(path),
             quantize=quantize,
-            raw_bytes=len(exported),
-            gzip_bytes=gzipped_size(exported),
+            raw_bytes=len(file.data),
+            gzip_bytes=gzipped_size(file.data),
             dense_raw_bytes=len(dense),
             dense_gzip_bytes=gzipped_size(dense),
             dense_reference=reference,
-            weights=tuple(map(WeightRecord.of, weights)),
+            storage=file.storage,
+            weights=tuple(_records(read_tflite(unfinished), file.left_dense)),
             outputs=outputs,
             samples=source,
             tolerance=TOLERANCE[quantize],
-            latency=_latency(runner, dense, compared) if latency else None,
+            latency=_latency(file.data, dense, compared) if latency else None,
         )
+
+
+def _stored(
+    signature: Signature,
+    quantize: str | None,
+    calibration: Mapping[str, Array],
+    compared: Mapping[str, Array],
+    sparse: Sparse,
+) -> StoredFile:
+    """The file to be written, of which the outputs are still to be judged."""
+    dense = converted(signature, quantize, calibration)
+    return stored(dense, loaded(dense).all(compared), compared, sparse)
+
+
+def _records(file: TFLiteFile, left_dense: Mapping[int, str]) -> Iterator[WeightRecord]:
+    for weight in file.weights:
+        yield WeightRecord.of(weight, left_dense.get(weight.buffer, ""))
 
 
 def _check_precision(quantize: str | None, representative_data: Any) -> None:
@@ -170,5 +192,5 @@ def _data(
     return {}, random_samples(inputs, RANDOM_SAMPLES), "random"
 
 
-def _latency(exported: Runner, dense: bytes, compared: Mapping[str, Array]) -> Latency:
-    return measure(exported, loaded(dense), one_by_one(compared)[0])
+def _latency(exported: bytes, dense: bytes, compared: Mapping[str, Array]) -> Latency:
+    return measure(loaded(exported), loaded(dense), one_by_one(compared)[0])

@@ -135,7 +135,7 @@ def test_pruned_nets(net, tmp_path):
     assert report.size == sum(kernel.numpy().size for kernel in kernels(model))
     assert report.raw_bytes == (tmp_path / "model.tflite").stat().st_size
     assert report.gzip_bytes < report.dense_gzip_bytes
-    assert abs(report.dense_raw_bytes - report.raw_bytes) < 100
+    assert abs(report.dense_raw_bytes - report.storage.dense_raw_bytes) < 100
     operators = {name for ops in file.operators for name in ops}
     assert not any(name.startswith(("Flex", "CUSTOM")) for name in operators)
     for old, new in zip(before, values_of(model), strict=True):
@@ -400,6 +400,12 @@ def test_a_layer_is_no_model(tmp_path):
         to_tflite(layers.Dense(2), tmp_path / "model.tflite")
 
 
+@pytest.mark.parametrize("path", [3, None, b"model.tflite", ["model.tflite"]])
+def test_a_number_is_no_path(path):
+    with pytest.raises(TypeError, match=f"path: .*received {type(path).__name__}"):
+        to_tflite(mlp(), path)
+
+
 @pytest.mark.parametrize(
     "model, message",
     [
@@ -525,7 +531,7 @@ def test_an_old_file_is_replaced_through_a_link(tmp_path):
 
 def test_latency_and_rendering(tmp_path):
     path = tmp_path / "model.tflite"
-    report = to_tflite(prune(mlp()), path, latency=True)
+    report = to_tflite(prune(mlp()), path, latency=True, sparse=False)
     assert report.latency.runs > 10
     assert 0 < report.latency.exported_ms < 100
     text = str(report)
