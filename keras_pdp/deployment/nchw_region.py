@@ -78,8 +78,8 @@ class Part:
 
     @property
     def is_switched(self) -> bool:
-        """Whether every version of the runtime finds it sparse enough."""
-        return min(self.sparsity, self.sparsity_with_heads) > MIN_SPARSITY
+        """Whether LiteRT 2.3 finds it sparse enough."""
+        return self.sparsity > MIN_SPARSITY
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,8 @@ class Region:
         starts: the convolutions that the runtime may start at.
         first: the first convolution and what it is, if there is one.
         obstacles: what is in the way; empty when every path from a start leads through
-            fitting ops to an end.
+            fitting ops to an end. Without a start: what would be in the way behind the
+            first convolution, if that were one.
         parts: the connected parts.
         may_end: whether the graph has an op of a kind that can be an end.
         densest: the largest fraction of zeros in any 1×1 convolution or Dense layer.
@@ -116,16 +117,18 @@ def region_of(graph: Graph) -> Region:
     fits = [Obstacle(node, fit(node)) for node in nodes_of(graph)]
     nodes = [each.node for each in fits]
     starts = [each.node for each in fits if each.fit.role is Role.START]
+    first = next((each for each in fits if each.node.kind == "CONV_2D"), None)
     walk = _Walk()
     for each in fits:
-        walk.step(each.node, each.fit)
+        starts_here = each is first and not starts
+        walk.step(each.node, Fit(Role.START) if starts_here else each.fit)
     if starts:
         walk.obstacles += [Obstacle(n, _INTEGERS) for n in nodes if _is_quantized(n)]
     return Region(
         starts=tuple(starts),
-        first=next((each for each in fits if each.node.kind == "CONV_2D"), None),
+        first=first,
         obstacles=tuple(walk.obstacles),
-        parts=walk.parts,
+        parts=walk.parts if starts else (),
         may_end=any(node.kind in _MAY_END for node in nodes),
         densest=max((_sparsity([w]) for n in nodes for w in _counted(n)), default=0.0),
     )
@@ -151,6 +154,8 @@ class _Walk:
             self._start(node, its, bool(reached))
         elif reached and its.role is Role.OUTSIDE:
             self.obstacles.append(Obstacle(node, its))
+            if _is_map(node.result.shape):  # go on: name all that is to change at once
+                self._inside[output] = self._united([self._inside[x] for x in reached])
         elif reached:
             part = self._united([self._inside[x] for x in reached])
             part.pointwise += _pointwise(node)
@@ -179,6 +184,10 @@ class _Walk:
                 for tensors in (self._inside, self._behind):
                     tensors.update({x: first for x, p in tensors.items() if p is part})
         return first
+
+
+def _is_map(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[1:3] != (1, 1)
 
 
 def _pointwise(node: Node) -> Iterator[ConstantTensor]:

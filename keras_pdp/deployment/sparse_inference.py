@@ -65,7 +65,8 @@ class SparseInferenceReport:
         verdict: `"eligible"`, `"inert"` or `"unsafe"`.
         sparsity: zeros as a fraction of the 1×1 convolutions that the sparse kernels
             would compute; it must exceed 2/3. `None` if they would compute none.
-        findings: why; empty for an eligible model.
+        findings: why; for an eligible model what other versions of the runtime may
+            make of it, most often nothing.
 
     Example:
 
@@ -172,12 +173,9 @@ def _verdict(region: Region) -> Verdict:
 
 
 def _findings(region: Region, verdict: Verdict) -> Iterator[Finding]:
-    if verdict == "eligible":
-        return
     if not region.starts:
         yield _no_start(region.first)
-        return
-    if not region.may_end:
+    elif not region.may_end:
         yield Finding(
             "the model",
             "has no op that turns its maps back into vectors in sparse inference",
@@ -186,8 +184,8 @@ def _findings(region: Region, verdict: Verdict) -> Iterator[Finding]:
     for obstacle in region.obstacles:
         operation = _described(obstacle)
         yield Finding(operation, obstacle.fit.reason, obstacle.fit.advice)
-    if verdict == "inert" and not any(part.is_switched for part in region.parts):
-        yield _too_dense(region)
+    if region.starts and verdict != "unsafe":
+        yield from _too_dense(region)
 
 
 def _no_start(first: Obstacle | None) -> Finding:
@@ -203,17 +201,23 @@ def _no_start(first: Obstacle | None) -> Finding:
     )
 
 
-def _too_dense(region: Region) -> Finding:
-    with_heads = max((part.sparsity_with_heads for part in region.parts), default=0.0)
+def _too_dense(region: Region) -> Iterator[Finding]:
     alone = max((part.sparsity for part in region.parts), default=0.0)
-    heads = ""
-    if (with_heads > MIN_SPARSITY) != (alone > MIN_SPARSITY):
-        heads = f", {with_heads:.1%} with the Dense layers that some versions count"
-    return Finding(
-        "the model",
-        f"has {alone:.1%} zeros in the 1×1 convolutions of its sparse part{heads}",
-        "prune these convolutions to more than two thirds; 80 % or more pays",
-    )
+    if alone <= MIN_SPARSITY:
+        yield Finding(
+            "the model",
+            f"has {alone:.1%} zeros in the 1×1 convolutions of its sparse part",
+            "prune these convolutions to more than two thirds; 80 % or more pays",
+        )
+        return
+    with_heads = max(part.sparsity_with_heads for part in region.parts)
+    if with_heads <= MIN_SPARSITY:
+        yield Finding(
+            "the model",
+            f"has {with_heads:.1%} zeros in its 1×1 convolutions and the Dense layers "
+            "behind its mean, which the newest versions of the runtime count as well",
+            "prune the Dense layers too, and they will run it sparsely as others do",
+        )
 
 
 def _described(obstacle: Obstacle) -> str:

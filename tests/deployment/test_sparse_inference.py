@@ -62,13 +62,22 @@ def test_sparsity_is_of_all_pointwise_convolutions_together():
     assert report.sparsity == zeros / sum(w.numpy().size for w in weights)
 
 
-def test_a_dense_head_that_only_some_versions_count():
-    """Between the two ways of counting nothing is promised."""
+def test_a_dense_head_that_only_the_newest_runtimes_count():
     model = pruned(net(dw()), 0.68)
     model.layers[-1].kernel.assign(keras.random.normal((32, 10)))
     report = sparse_inference_report(model)
-    assert report.verdict == "inert"
+    assert report.verdict == "eligible"
     assert "Dense layers" in report.findings[0].reason
+    model = pruned(net(dw()), 0.66)
+    model.layers[-1].kernel.assign(keras.ops.zeros((32, 10)))
+    assert sparse_inference_report(model).verdict == "inert"
+
+
+def test_what_stands_behind_a_stem_that_does_not_start():
+    model = pruned(net(dw(strides=2), L.MaxPooling2D(), start=same_stem()))
+    operations = [f.operation for f in sparse_inference_report(model).findings]
+    kinds = ["CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"]
+    assert [operation.split()[2] for operation in operations] == kinds
 
 
 def test_a_dense_model_is_inert():
