@@ -49,14 +49,14 @@ def tensor(shape, dtype, buffer=0, *, scale=None, zero_point=None, axis=0):
     )
 
 
-def subgraph(tensors, operators, inputs=()):
+def subgraph(tensors, operators, inputs=(), outputs=()):
     """A subgraph; an operator is `(name, inputs, outputs)` or has options as well."""
-    return tensors, operators, list(inputs)
+    return tensors, operators, list(inputs), list(outputs)
 
 
-def model_file(subgraphs, values, *, outside=False):
+def model_file(subgraphs, values, *, outside=False, metadata=(), signatures=()):
     """The bytes of a hand-made file; `outside` puts the last buffer after the model."""
-    names = sorted({op[0] for _, ops, _ in subgraphs for op in ops})
+    names = sorted({op[0] for _, ops, *_ in subgraphs for op in ops})
     codes = []
     for name in names:
         number = getattr(schema.BuiltinOperator, name)
@@ -70,6 +70,8 @@ def model_file(subgraphs, values, *, outside=False):
         operatorCodes=codes,
         subgraphs=[_subgraph(names, *each) for each in subgraphs],
         buffers=[schema.BufferT()] + [schema.BufferT(data=each) for each in values],
+        metadata=list(metadata),
+        signatureDefs=list(signatures),
     )
     if not outside:
         return _packed(model)
@@ -80,10 +82,11 @@ def model_file(subgraphs, values, *, outside=False):
     return _packed(model) + content
 
 
-def _subgraph(names, tensors, operators, inputs):
+def _subgraph(names, tensors, operators, inputs, outputs):
     return schema.SubGraphT(
         tensors=tensors,
         inputs=inputs,
+        outputs=outputs,
         operators=[_operator(names, *op) for op in operators],
     )
 
@@ -93,7 +96,8 @@ def _operator(names, name, inputs, outputs, options=None):
         opcodeIndex=names.index(name), inputs=list(inputs), outputs=list(outputs)
     )
     if options is not None:
-        operator.builtinOptionsType = schema.BuiltinOptions.WhileOptions
+        kind = type(options).__name__.removesuffix("T")
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
         operator.builtinOptions = options
     return operator
 
