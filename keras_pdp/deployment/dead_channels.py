@@ -249,9 +249,11 @@ def _why(
         return pinned
     if free[root]:
         return _LAST
+    if root in lost:
+        return lost[root]
     if silent[root]:
         return f"it is tied to a channel that '{silent[root]}' still makes"
-    return lost.get(root, "a reader can't take its constant")
+    return "the calls of a shared layer read different constants"
 
 
 def _together(free: Array, roots: Ids) -> Array:

@@ -109,8 +109,9 @@ def _flow(called: Called, at: tuple[int, int, int], heads: Ids, output: Tensor) 
             told.consumed(project, inputs[position])
         silent = np.asarray(~told.weight(kernel).any(axis=0))
         number = np.zeros(silent.shape) + told.bias(layer.value_dense, bias)
-        told.consumed(total, Value(number, silent))
-        return [Value.unknown(output)]
+        heads_say = Value(number, silent)
+        told.consumed(total, heads_say)
+        return [total.result(total.whole(heads_say), told, output)]
 
     return flow
 
@@ -142,7 +143,7 @@ def _sum(
             x.reshape(-1) if len(sizes) == 1 else x, sizes
         ),
         outputs=outputs,
-        restore=as_is,
+        restore=lambda x: x.reshape(1, 1, -1) if outputs == "o" else x,
         bias_view=as_is,
         bias_store=as_is,
         summed=summed,

@@ -80,7 +80,7 @@ def _matrix_sum(
         letters="io",
         view=as_is,
         inputs="i",
-        view_input=lambda x: np.broadcast_to(x.reshape(-1), kernel.shape[:1]),
+        view_input=lambda x: family.along(x, -1, kernel.shape[0]),
         outputs="o",
         restore=lambda x: x.reshape(output.extent),
         bias_view=as_is,
@@ -142,7 +142,7 @@ def _convolved(called: Called, trace: Trace, transposed: bool) -> list[Tensor]:
     channels = kernel.shape[first] * groups
 
     def view_input(array: Array) -> Array:
-        flat = np.broadcast_to(array.reshape(-1), (channels,))
+        flat = family.along(array, axis, channels)
         return flat.reshape(groups, channels // groups)
 
     total = Sum(
@@ -225,7 +225,6 @@ def separable(called: Called, trace: Trace) -> list[Tensor]:
     trace.works_on(
         layer, places * times, inside, outside, sizes=(deep.shape[-2], point.shape[-1])
     )
-    channels = point.shape[-2]
     cuts = _cuts(called, window, transposed=False)
 
     def after_window(value: Value, told: Knowledge) -> Value:
@@ -233,9 +232,9 @@ def separable(called: Called, trace: Trace) -> list[Tensor]:
         stored = told.weight(deep).astype("float64")
         taps = stored.reshape(-1, stored.shape[-2] * times).sum(axis=0)
         silent = ~stored.reshape(-1, stored.shape[-2] * times).any(axis=0)
-        size = (stored.shape[-2],)
-        known = np.repeat(np.broadcast_to(value.known.reshape(-1), size), times)
-        number = np.repeat(np.broadcast_to(value.number.reshape(-1), size), times)
+        size = stored.shape[-2]
+        known = np.repeat(family.along(value.known, axis, size), times)
+        number = np.repeat(family.along(value.number, axis, size), times)
         number = np.where(silent, 0.0, number * taps)
         if cuts is not None:
             broken = known & (number != 0.0)
@@ -252,7 +251,7 @@ def separable(called: Called, trace: Trace) -> list[Tensor]:
         letters="io",
         view=lambda x: x.reshape(x.shape[-2:]),
         inputs="i",
-        view_input=lambda x: np.broadcast_to(x.reshape(-1), (channels,)),
+        view_input=lambda x: x,
         outputs="o",
         restore=lambda x: x.reshape(output.extent),
         bias_view=as_is,

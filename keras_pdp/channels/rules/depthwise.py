@@ -39,8 +39,10 @@ def depthwise(called: Called, trace: Trace) -> list[Tensor]:
         stored = told.weight(kernel).astype("float64").reshape(window, -1)
         silent = ~stored.any(axis=0)
         value = inputs[0]
-        known = np.repeat(value.known.reshape(-1), times)
-        number = np.where(known, np.repeat(value.number.reshape(-1), times), 0.0)
+        known = np.repeat(family.along(value.known, axis, len(inside)), times)
+        number = np.where(
+            known, np.repeat(family.along(value.number, axis, len(inside)), times), 0.0
+        )
         total = np.where(silent, 0.0, number * stored.sum(axis=0))
         if cut:
             broken = known & ~silent & (number != 0.0)

@@ -18,6 +18,16 @@ def channel_axis(layer: Any, rank: int) -> int:
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
+def along(array: Array, axis: int, size: int) -> Array:
+    """An array of a tensor's extent along one axis, spread to its size.
+
+    Where another axis is followed as well nothing is known: False, or 0.
+    """
+    lines = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    line = lines[:, 0] if lines.shape[1] == 1 else np.zeros(len(lines), array.dtype)
+    return np.broadcast_to(line, (size,))
+
+
 def ran(operation: Any, *arrays: Any) -> Array:
     """What an operation makes of numpy arrays, in inference."""
     tensors = [ops.convert_to_tensor(each) for each in arrays]

@@ -69,10 +69,11 @@ def _over_channels(called: Called) -> str:
 
 
 def _note_constants(value: Value, tensor: Tensor, told: Knowledge, reason: str) -> None:
-    (axis,) = tensor.followed or (tensor.rank - 1,)
-    ids = tensor.ids[axis]
-    if ids is not None:
-        told.lost(ids, (value.known & ~value.zero).reshape(-1), reason)
+    for axis in tensor.followed:
+        ids = tensor.ids[axis]
+        if ids is not None:
+            broken = family.along(value.known & ~value.zero, axis, len(ids))
+            told.lost(ids, broken, reason)
 
 
 LAYERS: dict[type, Rule] = {

@@ -30,7 +30,7 @@ def padded(called: Called, trace: Trace) -> list[Tensor]:
         (value,) = inputs
         ids = output.ids[axis]
         if ids is not None:
-            broken = (value.known & ~value.zero).reshape(-1)
+            broken = family.along(value.known & ~value.zero, axis, len(ids))
             told.lost(ids, broken, f"its constant meets the padding of '{called.name}'")
         return [Value(np.zeros(output.extent), value.zero)]
 

@@ -63,7 +63,7 @@ class Sum:
         def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
             told.consumed(self, inputs[0])
             self._note_cut(inputs[0], told)
-            return [self._result(self.whole(inputs[0]), told, output)]
+            return [self.result(self.whole(inputs[0]), told, output)]
 
         return flow
 
@@ -121,7 +121,8 @@ class Sum:
             where = np.asarray(self._along(broken).any(axis=others))
             told.lost(ids, where, self.cuts)
 
-    def _result(self, value: Value, told: Knowledge, output: Tensor) -> Value:
+    def result(self, value: Value, told: Knowledge, output: Tensor) -> Value:
+        """What comes out, where the input holds constants or the kernel zeros."""
         kernel = self.view(told.weight(self.kernel)).astype("float64")
         known = self._along(value.known)
         number = self._along(np.where(value.known, value.number, 0.0))
