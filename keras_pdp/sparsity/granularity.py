@@ -16,6 +16,7 @@ reshapes.
 import abc
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -68,6 +69,10 @@ class Granularity(abc.ABC):
     def prunable_count(self, shape: Shape) -> int:
         """The most units that may be pruned: one always stays."""
         return self.unit_count(shape) - 1
+
+    def allowed(self, pruned: int, shape: Shape) -> int:
+        """The nearest number of units that may be pruned."""
+        return min(pruned, self.prunable_count(shape))
 
     def get_config(self) -> dict[str, Any]:
         """The fields, JSON-safe; `from_config(get_config())` is an equal value."""
@@ -251,20 +256,40 @@ class Channel(Granularity):
     Args:
         axis: The channel axis in the layout `(*window, in, out)`. Defaults to -1, the
             output channels. A kernel of one axis has only that one.
+        round_to: The channels that a kernel keeps are a multiple of it, for hardware
+            that computes them in tiles; a kernel with fewer channels stays whole.
+            Defaults to 1.
 
     Raises:
-        TypeError: If `axis` is no integer.
+        TypeError: If an argument is no integer.
+        ValueError: If `round_to` is less than 1.
 
     Example:
 
     >>> Channel().split(np.zeros((3, 3, 8, 16)), np).shape
     (1, 16, 72)
+    >>> Channel(round_to=8).allowed(7, (3, 3, 8, 20))  # 13 would stay: 16 do
+    4
     """
 
     axis: int = -1
+    round_to: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", validation.integer("axis", self.axis))
+        multiple = validation.integer("round_to", self.round_to, minimum=1)
+        object.__setattr__(self, "round_to", multiple)
+
+    def __repr__(self) -> str:
+        rounded = f", round_to={self.round_to}" if self.round_to > 1 else ""
+        return f"Channel(axis={self.axis}{rounded})"
+
+    def prunable_count(self, shape: Shape) -> int:
+        channels = self.unit_count(shape)
+        return max(channels - self.round_to, 0)
+
+    def allowed(self, pruned: int, shape: Shape) -> int:
+        return nearest_count(pruned, self.unit_count(shape), [(1, self.round_to)])
 
     def split(self, w: Tensor, xp: Any = ops) -> Tensor:
         axis = _position(self.axis, w.shape)
@@ -279,6 +304,32 @@ class Channel(Granularity):
 
     def elements(self, shape: Shape) -> int:
         return math.prod(shape) // shape[_position(self.axis, shape)]
+
+
+def nearest_count(
+    pruned: int, channels: int, multiples: Sequence[tuple[int, int]]
+) -> int:
+    """How many of some channels may be pruned, near a wanted number.
+
+    One always stays. Between equally near ones the smaller is taken.
+
+    Args:
+        pruned: The wanted number.
+        channels: How many there are.
+        multiples: Pairs `(times, m)`: `times` the channels that stay should be a
+            multiple of m, unless all of them stay.
+
+    Example:
+
+    >>> nearest_count(7, 20, [(1, 8)])
+    4
+    """
+    fits = [
+        channels - kept
+        for kept in range(channels, 0, -1)
+        if kept == channels or all(kept * times % m == 0 for times, m in multiples)
+    ]
+    return min(fits, key=lambda count: abs(count - pruned))
 
 
 def check(granularity: object) -> Granularity:

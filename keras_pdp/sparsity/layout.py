@@ -52,6 +52,19 @@ class Layout:
         return xp.transpose(w, tuple(self.order.index(i) for i in range(len(stored))))
 
     @property
+    def output_axes(self) -> tuple[int, ...]:
+        """The stored axes that make up the last axis of the layout, the outputs."""
+        return self.order[len(self.order) - self.groups[-1] :]
+
+    def along_outputs(self, stored: Shape) -> Shape:
+        """The stored shape with 1 for every axis but those of the outputs.
+
+        One number for each output channel, in this shape, multiplies a stored kernel.
+        """
+        axes = self.output_axes
+        return tuple(n if i in axes else 1 for i, n in enumerate(stored))
+
+    @property
     def _in_order(self) -> bool:
         return self.order == tuple(range(len(self.order)))
 

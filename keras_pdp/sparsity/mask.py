@@ -73,6 +73,25 @@ def sigmoid_mask(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
     return ops.sigmoid((s - t) * ((s + t) / tau))
 
 
+def coupled_mask(square: Tensor, margin: Tensor, share: Tensor) -> Tensor:
+    """`sigmoid(margin)`, differentiable in a kernel's part of the margin.
+
+    Channels of several kernels that live and die together have one score, so that
+    `margin = (s^2 - t^2) / tau` is the same number in all of them. It is computed
+    elsewhere; each kernel contributes `share * square` to it, which is where the
+    gradient goes.
+
+    Args:
+        square: float32 tensor `(channels,)`, mean squares of the kernel's channels.
+        margin: float32 tensor `(channels,)`.
+        share: float32 tensor `(channels,)`, the slope of `margin` in `square`.
+
+    Returns:
+        float32 tensor of shape `(channels,)`, entries in [0, 1].
+    """
+    return ops.sigmoid(margin + share * (square - ops.stop_gradient(square)))
+
+
 def soft_mask(
     w: Tensor, pruned: Tensor, tau: Tensor, granularity: Granularity
 ) -> Tensor:

@@ -20,11 +20,17 @@ class PrunableWeight:
         name: Where it is inside the layer, for example `kernel` or `query/kernel`.
         variable: The layer's variable.
         layout: How it is brought to `(*window, in, out)`.
+        beside: Weights with one number for each of its output channels, which a
+            channel takes with it: the bias; a scale's offset.
+        settled: Statistics of its output channels, which are 0 for a channel that is
+            gone, and are not touched while it is on its way.
     """
 
     name: str
     variable: keras.Variable
     layout: Layout
+    beside: tuple[keras.Variable, ...] = ()
+    settled: tuple[keras.Variable, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +95,21 @@ if hasattr(layers, "ReversibleEmbedding"):  # newer than the oldest Keras we run
         "embeddings": _stored,
         "reverse_embeddings": _stored,
     }
+
+_SEPARABLE_LAYERS = (layers.SeparableConv1D, layers.SeparableConv2D)
+_WITH_BIAS = (
+    layers.Dense,
+    layers.EinsumDense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+    *_SEPARABLE_LAYERS,
+)
 
 # Their weights scale or shift; there is nothing to prune in them.
 _NO_KERNELS = (
@@ -179,10 +200,59 @@ def find(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
                 skipped.append(Skipped(full, reason))
             else:
                 full = tree.unique(full, taken)
-                weight = PrunableWeight(full, variable, layout_of(owner, variable))
+                brought = layout_of(owner, variable)
+                beside = _bias(owner, variable, brought)
+                weight = PrunableWeight(full, variable, brought, beside)
                 found[id(variable)] = weight
         skipped += _unclaimed(where, owner, found)
     return list(found.values()), skipped
+
+
+def scales(layer: keras.Layer) -> list[PrunableWeight]:
+    """The scales of all batch normalisations in a built layer, with their offsets.
+
+    They are no kernels, but where a channel is pruned they have to fall silent with it:
+    a normalisation undoes the mask's scaling, and gives a channel of zeros its offset.
+    """
+    found: dict[int, PrunableWeight] = {}
+    taken: set[str] = set()
+    for where, owner in tree.walk(layer):
+        if not isinstance(owner, layers.BatchNormalization):
+            continue
+        gamma, beta = owner.gamma, owner.beta
+        first = beta if gamma is None else gamma
+        if first is None or id(first) in found:
+            continue
+        name = f"{where}/{first.name}" if where else first.name
+        found[id(first)] = PrunableWeight(
+            tree.unique(name, taken),
+            first,
+            layout.as_stored(1),
+            beside=() if gamma is None or beta is None else (beta,),
+            # Without a scale a channel of zeros gives -mean / deviation.
+            settled=(owner.moving_mean,) if gamma is None else (),
+        )
+    return list(found.values())
+
+
+def _bias(
+    layer: keras.Layer, kernel: keras.Variable, brought: Layout
+) -> tuple[keras.Variable, ...]:
+    """The bias of the layer's outputs, where it has one number for each of them."""
+    bias = getattr(layer, "bias", None)
+    makes_outputs = isinstance(layer, _WITH_BIAS) and not (
+        isinstance(layer, _SEPARABLE_LAYERS) and kernel is layer.depthwise_kernel
+    )
+    if not makes_outputs or not isinstance(bias, keras.Variable):
+        return ()
+    if isinstance(layer, layers.EinsumDense):
+        kernel_letters, outputs = (
+            layer.equation.replace(" ", "").split(",")[1].split("->")
+        )
+        made = [kernel_letters[axis] for axis in brought.output_axes]
+        if [x for x in outputs if x in (layer.bias_axes or "")] != made:
+            return ()
+    return (bias,)
 
 
 def _refusal(layer: keras.Layer) -> str | None:

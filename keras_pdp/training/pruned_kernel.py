@@ -16,12 +16,14 @@ from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import compiled, read
 from keras_pdp.training.prunable import PrunableWeight
 
+Values = dict[int, Tensor]
+
 # `target` before the budget is shared out.
-_UNSET = -1
+UNSET = -1
 
 
 class PrunedKernel:
-    """The kernel of a layer, how it is pruned, and its four state variables.
+    """The kernel of a layer, how it is pruned, and its state variables.
 
     The variables belong to the wrapper, so that every checkpoint has them:
 
@@ -49,18 +51,27 @@ class PrunedKernel:
         self.units = granularity.unit_count(self.shape)
         self.prunable = granularity.prunable_count(self.shape)
         label = weight.name.replace("/", "_")
-        self.target = _state(owner, f"{label}_target", "int32", _UNSET)
-        self.pruned = _state(owner, f"{label}_pruned", "int32", 0)
-        self.tau = _state(owner, f"{label}_tau", "float32", 1.0)
+        self.target = state(owner, f"{label}_target", "int32", UNSET)
+        self.pruned = state(owner, f"{label}_pruned", "int32", 0)
+        self.tau = state(owner, f"{label}_tau", "float32", 1.0, self._tau_shape)
         shape = tuple(weight.variable.shape)
-        self.mask = _state(owner, f"{label}_mask", "bool", 1, shape)
+        self.mask = state(owner, f"{label}_mask", "bool", 1, shape)
 
-    def masked(self, w: Tensor, frozen: Tensor, training: bool) -> Tensor:
-        """What the layer computes with instead of `w`, in `w`'s dtype and shape.
+    def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
+        """What the layer computes with instead, in the same dtypes and shapes.
 
         At sparsity 0 and when frozen no threshold is computed.
+
+        Args:
+            values: Of all the layer's variables, by their ids.
+            frozen: bool scalar tensor, whether the stored mask is in use.
+            training: Whether the mask is soft, where it is not frozen.
+
+        Returns:
+            The values that are masked, by the same ids.
         """
-        return ops.cond(
+        w = values[id(self.variable)]
+        masked = ops.cond(
             frozen,
             lambda: ops.where(read(self.mask), w, ops.zeros_like(w)),
             lambda: ops.cond(
@@ -69,6 +80,21 @@ class PrunedKernel:
                 lambda: w,
             ),
         )
+        return {id(self.variable): masked}
+
+    def stripped(self, values: Values, frozen: bool) -> Values:
+        """The values with exact zeros for what the hard mask removes, by id."""
+        w = values[id(self.variable)]
+        return {id(self.variable): ops.where(self.keeps(frozen), w, ops.zeros_like(w))}
+
+    @property
+    def covers(self) -> tuple[keras.Variable, ...]:
+        """The variables that are masked."""
+        return (self.variable,)
+
+    @property
+    def _tau_shape(self) -> tuple[int, ...]:
+        return ()
 
     def hard(self) -> Tensor:
         """The mask that ships, bool, of the kernel's shape, from the weights now."""
@@ -115,7 +141,7 @@ class PrunedKernel:
         """Units to prune for a fraction of them; one always stays."""
         if self.granularity.kept_per_pool is not None:
             return self.prunable
-        return min(round(sparsity * self.units), self.prunable)
+        return self.granularity.allowed(round(sparsity * self.units), self.shape)
 
     def calibrate(self) -> float:
         """Sets tau from the threshold at the target, with the weights as they are.
@@ -125,7 +151,7 @@ class PrunedKernel:
         """
         threshold = self._heading_for()
         tau = self.temperature.at(threshold)
-        self.tau.assign(tau)
+        self.tau.assign(np.full(self._tau_shape, tau, "float32"))
         return threshold**2 / tau
 
     def _heading_for(self) -> float:
@@ -142,7 +168,7 @@ class PrunedKernel:
     @property
     def has_target(self) -> bool:
         """Whether the budget has been shared out."""
-        return int(self.target.value) != _UNSET
+        return int(self.target.value) != UNSET
 
     @property
     def size(self) -> int:
@@ -169,9 +195,10 @@ class PrunedKernel:
         return compiled(function, granularity=self.granularity, layout=self.layout)
 
 
-def _state(
+def state(
     owner: keras.Layer, name: str, dtype: str, value: int | float, shape: Any = ()
 ) -> keras.Variable:
+    """A variable of the wrapper that no training step changes."""
     return owner.add_weight(
         name=name,
         shape=shape,

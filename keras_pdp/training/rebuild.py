@@ -164,10 +164,8 @@ def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
     wraps = isinstance(new, PDPWrapper) and not isinstance(old, PDPWrapper)
     values = {id(v): read(v) for v in old.variables}
     if strips:
-        for kernel in old.kernels:
-            w = values[id(kernel.variable)]
-            keep = kernel.keeps(bool(old.frozen.value))
-            values[id(kernel.variable)] = ops.where(keep, w, ops.zeros_like(w))
+        for kernel in old.gated:
+            values |= kernel.stripped(values, bool(old.frozen.value))
     source = old.layer.variables if strips else old.variables
     target = new.layer.variables if wraps else new.variables
     for variable, to in zip(source, target, strict=True):

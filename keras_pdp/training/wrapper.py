@@ -18,6 +18,8 @@ from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import inner_call, prunable, tree
 from keras_pdp.training.compiled import read
 from keras_pdp.training.inner_call import Recording
+from keras_pdp.training.prunable import PrunableWeight
+from keras_pdp.training.pruned_channels import PrunedChannels, prunes_outputs
 from keras_pdp.training.pruned_kernel import PrunedKernel
 
 
@@ -39,7 +41,8 @@ class PDPWrapper(keras.layers.Layer):
 
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
-            kernel in it is pruned, however deep it sits.
+            kernel in it is pruned, however deep it sits. With `Channel()` also a
+            BatchNormalization behind kernels that are pruned by channels.
         granularity: What is pruned together: `Unstructured()`, `NofM(n, m)`,
             `Block(shape)` or `Channel()`. Defaults to `Unstructured()`.
         sparsity: This layer's own final sparsity in [0, 1), which takes it out of the
@@ -94,6 +97,8 @@ class PDPWrapper(keras.layers.Layer):
         self.sparsity = None if sparsity is None else float(sparsity)
         self.supports_masking = layer.supports_masking
         self.kernels: list[PrunedKernel] = []
+        # Batch normalisations along pruned channels: they follow, and do not count.
+        self.scales: list[PrunedKernel] = []
         # Whether something moves the sparsity in this process; no part of the state.
         self.driven = False
 
@@ -125,10 +130,12 @@ class PDPWrapper(keras.layers.Layer):
         """Builds the layer, where it is not, and the state of its kernels."""
         if not self.layer.built:
             self.layer.build(*shapes, **named_shapes)
-        if self.kernels:
+        if self.gated:
             return
         found, skipped = prunable.find(self.layer)
-        if not found:
+        gates_outputs = prunes_outputs(self.granularity, axes=2)
+        scales = prunable.scales(self.layer) if gates_outputs else []
+        if not found and not scales:
             reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped)
             raise ValueError(
                 f"PDPWrapper found nothing to prune in '{self.layer.name}' "
@@ -145,10 +152,9 @@ class PDPWrapper(keras.layers.Layer):
             autocast=False,
             aggregation="only_first_replica",
         )
-        self.kernels = [
-            PrunedKernel(w, self.granularity, self.temperature, self) for w in found
-        ]
-        if not any(kernel.prunable for kernel in self.kernels):
+        self.kernels = [self._pruned(weight) for weight in found]
+        self.scales = [self._pruned(weight) for weight in scales]
+        if self.kernels and not any(kernel.prunable for kernel in self.kernels):
             shapes_found = {k.name: k.shape for k in self.kernels}
             raise ValueError(
                 f"{self.granularity} can remove nothing from '{self.layer.name}': its "
@@ -158,7 +164,7 @@ class PDPWrapper(keras.layers.Layer):
 
     def freeze(self) -> None:
         """Stores the hard masks and uses them from now on, in training as well."""
-        for kernel in self.kernels:
+        for kernel in self.gated:
             kernel.freeze()
         self.frozen.assign(True)
 
@@ -205,9 +211,20 @@ class PDPWrapper(keras.layers.Layer):
             self.layer.build_from_config(config["layer"])
         self.build()
 
+    @property
+    def gated(self) -> list[PrunedKernel]:
+        """All that is masked: the kernels, and the scales that follow channels."""
+        return [*self.kernels, *self.scales]
+
     def pdp_weights(self) -> list[keras.Variable]:
         """None: its own weights are the state of the pruning."""
         return []
+
+    def _pruned(self, weight: PrunableWeight) -> PrunedKernel:
+        axes = len(weight.layout.groups)
+        outputs = prunes_outputs(self.granularity, axes)
+        kind = PrunedChannels if outputs else PrunedKernel
+        return kind(weight, self.granularity, self.temperature, self)
 
     @property
     def _inner_takes_training(self) -> bool:
@@ -222,14 +239,13 @@ class PDPWrapper(keras.layers.Layer):
             _warn_not_driven()
 
         values = {id(v): read(v) for v in self.layer.variables}
-        for kernel in self.kernels:
+        for kernel in self.gated:
             if id(kernel.variable) not in values:
                 raise ValueError(
                     f"'{self.layer.name}' has no kernel '{kernel.variable.path}' any "
                     "more: it was quantized or rebuilt. Use strip(model) before that."
                 )
-            w = values[id(kernel.variable)]
-            values[id(kernel.variable)] = kernel.masked(w, read(self.frozen), training)
+            values |= kernel.masked(values, read(self.frozen), training)
         # All variables are mapped: one that is not falls back to its stored value,
         # which in a step of another framework's making (JAX) is not the current one.
         scope = Recording([(v, values[id(v)]) for v in self.layer.variables])

@@ -1,0 +1,211 @@
+"""The output channels of a kernel, with all that goes with a channel when it goes."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pdp.sparsity import mask, threshold
+from keras_pdp.sparsity.granularity import Channel, Granularity, Tensor
+from keras_pdp.sparsity.layout import Layout
+from keras_pdp.sparsity.temperature import Temperature
+from keras_pdp.training.compiled import compiled, read
+from keras_pdp.training.prunable import PrunableWeight
+from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel, Values, state
+
+
+def prunes_outputs(granularity: Granularity, axes: int) -> bool:
+    """Whether a granularity prunes the output channels of a kernel with these axes."""
+    if not isinstance(granularity, Channel):
+        return False
+    return axes == 1 or granularity.axis in (-1, axes - 1)
+
+
+class PrunedChannels(PrunedKernel):
+    """A kernel whose output channels are pruned, alone or coupled to other layers'.
+
+    One gate for each channel acts on the kernel's column and on what stands beside it:
+    the bias, or the offset of a scale. Alone, the gate comes from the kernel's own
+    scores, as for every other granularity. Coupled, channels of several layers live and
+    die together; the callback then sets, after each step, from the scores of all:
+
+    * `goal`: int32, for each channel how many of its group go in the end; -1 where the
+      kernel is not coupled.
+    * `margin`: float32, `(s^2 - t^2) / tau`, how far the channel is above the cut.
+    * `share`: float32, the slope of `margin` in the channel's own mean square.
+    * `keep`: bool, the hard mask.
+
+    All are of shape `(channels,)`, and so is `tau`.
+    """
+
+    def __init__(
+        self,
+        weight: PrunableWeight,
+        granularity: Granularity,
+        temperature: Temperature,
+        owner: keras.Layer,
+    ) -> None:
+        super().__init__(weight, granularity, temperature, owner)
+        self.beside = weight.beside
+        self.settled = weight.settled
+        label, shape = weight.name.replace("/", "_"), (self.units,)
+        self.goal = state(owner, f"{label}_goal", "int32", UNSET, shape)
+        self.margin = state(owner, f"{label}_margin", "float32", 0.0, shape)
+        self.share = state(owner, f"{label}_share", "float32", 0.0, shape)
+        self.keep = state(owner, f"{label}_keep", "bool", 1, shape)
+
+    @property
+    def covers(self) -> tuple[keras.Variable, ...]:
+        return (self.variable, *self.beside, *self.settled)
+
+    @property
+    def coupled(self) -> bool:
+        """Whether its gate is set from outside."""
+        return int(ops.max(read(self.goal))) != UNSET
+
+    def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
+        ids = [id(variable) for variable in self.covers]
+        given = [values[each] for each in ids]
+        gated = ops.cond(
+            frozen,
+            lambda: self._silenced(given, read(self.keep)),
+            lambda: ops.cond(
+                read(self.pruned) > 0,
+                lambda: self._gated(given, training),
+                lambda: given,
+            ),
+        )
+        return dict(zip(ids, gated, strict=True))
+
+    def stripped(self, values: Values, frozen: bool) -> Values:
+        ids = [id(variable) for variable in self.covers]
+        keep = read(self.keep) if frozen else self._keeps_now()
+        silenced = self._silenced([values[each] for each in ids], keep)
+        return dict(zip(ids, silenced, strict=True))
+
+    def hard(self) -> Tensor:
+        keep = self._along(self._keeps_now(), self.variable)
+        return ops.broadcast_to(keep, tuple(self.variable.shape))
+
+    def freeze(self) -> None:
+        keep = self._keeps_now()
+        super().freeze()
+        self.keep.assign(keep)
+
+    def _keeps_now(self) -> Tensor:
+        w = read(self.variable)
+        return read(self.keep) if self.coupled else self._own(_own_hard)(w, *self._cut)
+
+    def _gated(self, given: list[Tensor], training: bool) -> list[Tensor]:
+        def hard() -> list[Tensor]:
+            keep = ops.cond(
+                self._is_coupled,
+                lambda: read(self.keep),
+                lambda: self._own(_own_hard)(given[0], *self._cut),
+            )
+            return self._silenced(given, keep)
+
+        def soft() -> list[Tensor]:
+            gate = ops.cond(
+                self._is_coupled,
+                lambda: self._own(_coupled_soft)(
+                    given[0], read(self.margin), read(self.share)
+                ),
+                lambda: self._own(_own_soft)(given[0], *self._cut, read(self.tau)),
+            )
+            return self._scaled(given, gate)
+
+        return soft() if training else hard()
+
+    def _silenced(self, given: list[Tensor], keep: Tensor) -> list[Tensor]:
+        return [
+            ops.where(self._along(keep, variable), value, ops.zeros_like(value))
+            for variable, value in zip(self.covers, given, strict=True)
+        ]
+
+    def _scaled(self, given: list[Tensor], gate: Tensor) -> list[Tensor]:
+        def scaled(variable: keras.Variable, value: Tensor) -> Tensor:
+            product = ops.cast(value, "float32") * self._along(gate, variable)
+            return ops.cast(product, value.dtype)
+
+        statistics = {id(variable) for variable in self.settled}
+        return [
+            value if id(variable) in statistics else scaled(variable, value)
+            for variable, value in zip(self.covers, given, strict=True)
+        ]
+
+    def _along(self, gate: Tensor, variable: keras.Variable) -> Tensor:
+        """One number a channel, in a shape that multiplies a variable's value."""
+        shape = tuple(variable.shape)
+        if variable is self.variable:
+            shape = self.layout.along_outputs(shape)
+        return ops.reshape(gate, shape)
+
+    @property
+    def _cut(self) -> tuple[Tensor]:
+        return (read(self.pruned),)
+
+    @property
+    def _is_coupled(self) -> Tensor:
+        return ops.max(read(self.goal)) > UNSET
+
+    @property
+    def _tau_shape(self) -> tuple[int, ...]:
+        return (self.units,)
+
+    def _own(self, function):  # type: ignore[no-untyped-def]
+        return compiled(function, granularity=self.granularity, layout=self.layout)
+
+
+def mean_squares(kernels: Sequence[PrunedChannels]) -> list[np.ndarray]:
+    """Of each kernel the mean square of every channel, float32 `(channels,)`.
+
+    One compiled program and one transfer for all of them.
+    """
+    views = tuple((kernel.granularity, kernel.layout) for kernel in kernels)
+    weights = [read(kernel.variable) for kernel in kernels]
+    together = ops.convert_to_numpy(compiled(_mean_squares, views=views)(*weights))
+    ends = np.cumsum([kernel.units for kernel in kernels])
+    return np.split(np.asarray(together), ends[:-1])
+
+
+def _mean_squares(
+    *weights: Tensor, views: tuple[tuple[Granularity, Layout], ...]
+) -> Tensor:
+    return ops.concatenate(
+        [
+            _mean_square(w, granularity, layout)
+            for w, (granularity, layout) in zip(weights, views, strict=True)
+        ]
+    )
+
+
+def _mean_square(w: Tensor, granularity: Granularity, layout: Layout) -> Tensor:
+    units = granularity.split(ops.cast(layout.bring(w), "float32"))
+    return ops.mean(ops.square(units[0]), axis=-1)
+
+
+def _coupled_soft(
+    w: Tensor,
+    margin: Tensor,
+    share: Tensor,
+    *,
+    granularity: Granularity,
+    layout: Layout,
+) -> Tensor:
+    return mask.coupled_mask(_mean_square(w, granularity, layout), margin, share)
+
+
+def _own_soft(
+    w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
+) -> Tensor:
+    s = mask.scores(layout.bring(w), granularity)
+    t = ops.stop_gradient(mask.cut(s, pruned, granularity))
+    return mask.sigmoid_mask(s, t, tau)[0]
+
+
+def _own_hard(
+    w: Tensor, pruned: Tensor, *, granularity: Granularity, layout: Layout
+) -> Tensor:
+    return threshold.kept(mask.scores(layout.bring(w), granularity)[0], pruned)
