@@ -3,13 +3,18 @@
 from keras_pdp.deployment.inspection import (
     sparse_inference_report as sparse_inference_report,
 )
-from keras_pdp.deployment.sparse_inference import (
-    SparseInferenceReport as SparseInferenceReport,
+from keras_pdp.deployment.preparation import Preparation as Preparation
+from keras_pdp.deployment.prepare import (
+    prepare_for_sparse_inference as prepare_for_sparse_inference,
 )
+from keras_pdp.deployment.prepare import prepare_with_report as prepare_with_report
 from keras_pdp.deployment.shrink import shrink as shrink
 from keras_pdp.deployment.shrink import shrink_report as shrink_report
 from keras_pdp.deployment.shrink import shrink_with_report as shrink_with_report
 from keras_pdp.deployment.shrink_report import ShrinkReport as ShrinkReport
+from keras_pdp.deployment.sparse_inference import (
+    SparseInferenceReport as SparseInferenceReport,
+)
 from keras_pdp.deployment.tflite import ExportError as ExportError
 from keras_pdp.deployment.tflite import TFLiteReport as TFLiteReport
 from keras_pdp.deployment.tflite import to_tflite as to_tflite
@@ -33,6 +38,8 @@ from keras_pdp.sparsity.schedule import Steps as Steps
 from keras_pdp.sparsity.temperature import Absolute as Absolute
 from keras_pdp.sparsity.temperature import Calibrated as Calibrated
 from keras_pdp.training.callback import PDPCallback as PDPCallback
+from keras_pdp.training.cost import macs as macs
+from keras_pdp.training.cost import parameters as parameters
 from keras_pdp.training.prunable import register_prunable as register_prunable
 from keras_pdp.training.surgery import pruned_layers as pruned_layers
 from keras_pdp.training.surgery import strip as strip

@@ -52,6 +52,13 @@ class Obstacle:
     node: Node
     fit: Fit
 
+    @property
+    def is_stem(self) -> bool:
+        """Whether it is a start but for its padding."""
+        weight = self.node.tensor(1)
+        is_stem = weight is not None and weight.shape[1:] == (3, 3, 3)
+        return is_stem and self.node.options.stride == (2, 2)
+
 
 @dataclass(eq=False)
 class Part:

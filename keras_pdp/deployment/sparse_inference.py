@@ -14,7 +14,7 @@ The verdict is read from the graph. Where it is in doubt it is *unsafe*.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -91,7 +91,24 @@ class SparseInferenceReport:
         lines.append(f"  {_MEANING[self.verdict]}")
         if self.sparsity is not None:
             lines.append(f"  zeros in its 1×1 convolutions: {self.sparsity:.2%}")
-        return "\n".join([*lines, *(f"  - {finding}" for finding in self.findings)])
+        return "\n".join([*lines, *(f"  - {each}" for each in grouped(self.findings))])
+
+
+def grouped(findings: Sequence[Finding]) -> list[str]:
+    """A line for each reason, with the first op that it is true of."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.reason, finding.advice), []).append(finding)
+    return [
+        str(first)
+        if not others
+        else str(
+            dataclasses.replace(
+                first, operation=f"{first.operation} and {len(others)} more"
+            )
+        )
+        for first, *others in alike.values()
+    ]
 
 
 def judged(
@@ -191,8 +208,10 @@ def _findings(region: Region, verdict: Verdict) -> Iterator[Finding]:
 def _no_start(first: Obstacle | None) -> Finding:
     advice = (
         'begin with ZeroPadding2D(1) and Conv2D(…, 3, strides=2, padding="valid") on 3 '
-        "channels; prepare_for_sparse_inference rewrites a model before it is pruned"
+        "channels"
     )
+    if first is not None and first.is_stem:
+        advice += "; before it is pruned, prepare_for_sparse_inference rewrites it so"
     if first is None or not first.fit.reason:
         reason = "has no 3×3 stride-2 convolution on 3 channels, which would start it"
         return Finding("the model", reason, advice)

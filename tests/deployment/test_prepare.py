@@ -1,0 +1,327 @@
+"""prepare_for_sparse_inference: the same function in a shape that sparse kernels take."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_pdp import (
+    prepare_for_sparse_inference,
+    prepare_with_report,
+    sparse_inference_report,
+    wrap,
+)
+from tests.deployment.nets import SIZE, WIDTH, L, conv, images, net, pruned, residual
+from tests.deployment.sparse_cases import dense_gate, dw, normalized, same_stem
+
+# On float32 outputs: sums of the same numbers, some with zeros between them.
+TOLERANCE = 1e-6
+
+
+def prepared(model):
+    """Prepared without a warning, which only an inexact change brings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return prepare_with_report(model)
+
+
+def difference(old, new):
+    x = images(old.inputs[0].shape[1:], 8)
+    expected, received = (np.array(model.predict(x, verbose=0)) for model in (old, new))
+    assert expected.shape == received.shape
+    return np.abs(expected - received).max() / np.abs(expected).max()
+
+
+def verdict_pruned(model, sparsity=0.9):
+    """The verdict on the smallest weights of every dense kernel set to zero."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense) or type(layer) is keras.layers.Conv2D:
+            kernel = layer.kernel.numpy()
+            cut = np.quantile(np.abs(kernel), sparsity)
+            layer.kernel.assign(np.where(np.abs(kernel) <= cut, 0, kernel))
+    return sparse_inference_report(model).verdict
+
+
+def padded_at_the_end(**options):
+    def apply(x):
+        x = L.ZeroPadding2D(((0, 1), (0, 1)))(x)
+        return L.DepthwiseConv2D(3, strides=2, **options)(x)
+
+    return apply
+
+
+def conv_gate(x):
+    y = L.Reshape((1, 1, WIDTH))(L.GlobalAveragePooling2D()(x))
+    return L.Multiply()([x, conv(activation="sigmoid")(conv(8, activation="relu")(y))])
+
+
+def ended(*layers):
+    body = net(dw(), head=False)
+    x = body.output
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(body.inputs, x)
+
+
+KEEPING = {"keepdims": True}
+
+EXACT = {
+    "padding at the end": lambda: net(padded_at_the_end()),
+    "padding at the end, bias and activation": lambda: net(
+        padded_at_the_end(activation="relu6", bias_initializer="ones")
+    ),
+    "SAME, even": lambda: net(dw(strides=2)),
+    "SAME, odd": lambda: net(dw(strides=2), inputs=(SIZE - 2, SIZE - 2, 3)),
+    "SAME, odd and even": lambda: net(dw(strides=2), inputs=(SIZE - 2, SIZE, 3)),
+    "SAME 5×5, odd": lambda: net(dw(5, strides=2), inputs=(SIZE - 2, SIZE - 2, 3)),
+    "SAME stem, odd": lambda: net(start=same_stem(), inputs=(33, 33, 3)),
+    "two in a row": lambda: net(dw(strides=2), conv(), dw(strides=2)),
+    "normalization behind an activation": lambda: net(normalized),
+    "normalization behind a sum": lambda: net(
+        residual(conv()), L.BatchNormalization(), L.ReLU()
+    ),
+    "gate of Dense layers": lambda: net(dense_gate),
+    "gate of 1×1 on a vector": lambda: net(conv_gate),
+    "head of 1×1, flat": lambda: ended(
+        L.GlobalAveragePooling2D(**KEEPING), L.Dropout(0.1), conv(10), L.Flatten()
+    ),
+    "head of 1×1, reshaped": lambda: ended(
+        L.GlobalAveragePooling2D(**KEEPING),
+        conv(20, activation="relu"),
+        conv(10),
+        L.Reshape((10,)),
+        L.Softmax(),
+    ),
+    "head of 1×1 that keeps its axes": lambda: ended(
+        L.GlobalAveragePooling2D(**KEEPING), conv(10)
+    ),
+    "mean that keeps its axes": lambda: ended(L.GlobalAveragePooling2D(**KEEPING)),
+    "average pooling over all": lambda: ended(
+        L.AveragePooling2D(SIZE // 2), L.Flatten(), L.Dense(10)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_rewrite(name):
+    model = pruned(EXACT[name]())
+    new, preparation = prepared(model)
+    assert preparation.exact and preparation.changes
+    assert difference(model, new) <= TOLERANCE
+    assert sparse_inference_report(new).verdict == "eligible"
+    assert all(change.layer in str(preparation) for change in preparation.changes)
+
+
+def test_what_is_eligible_stays_as_it_is():
+    model = pruned(net(dw(), L.LeakyReLU()))
+    new, preparation = prepared(model)
+    assert preparation.changes == () and "nothing to change" in str(preparation)
+    assert new.get_config() == model.get_config()
+    assert difference(model, new) == 0.0
+
+
+def test_twice_is_once():
+    once, _ = prepared(pruned(net(dw(strides=2), normalized, dense_gate)))
+    twice, preparation = prepared(once)
+    assert preparation.changes == ()
+    assert twice.get_config() == once.get_config()
+
+
+def test_the_stem_is_changed_loudly():
+    model = pruned(net(dw(), start=same_stem()))
+    with pytest.warns(UserWarning, match="another function .*conv2d.*Train it on"):
+        new, preparation = prepare_with_report(model)
+    assert not preparation.exact
+    assert sparse_inference_report(new).verdict == "eligible"
+    assert new.output_shape == model.output_shape
+    assert difference(model, new) > 1e-3
+
+
+def test_a_5x5_convolution_on_an_even_size_is_changed_loudly():
+    model = pruned(net(dw(5, strides=2)))
+    with pytest.warns(UserWarning, match="depthwise_conv2d"):
+        new = prepare_for_sparse_inference(model)
+    assert sparse_inference_report(new).verdict == "eligible"
+
+
+def test_sizes_that_the_new_padding_changes():
+    """Padded at the end on an odd size: one row more, for all that follows."""
+    model = pruned(net(padded_at_the_end(), dw(strides=2), inputs=(30, 30, 3)))
+    with pytest.warns(UserWarning, match="grid shifted"):
+        new, preparation = prepare_with_report(model)
+    assert [change.exact for change in preparation.changes] == [False, True]
+    assert sparse_inference_report(new).verdict == "eligible"
+    assert np.isfinite(new.predict(images((30, 30, 3), 2), verbose=0)).all()
+
+
+MOBILE = {
+    "MobileNet": (keras.applications.MobileNet, {"alpha": 0.25}, (96, 96, 3)),
+    "MobileNet 0.5, 64": (keras.applications.MobileNet, {"alpha": 0.5}, (64, 64, 3)),
+    "MobileNet, headless": (
+        keras.applications.MobileNet,
+        {"alpha": 0.25, "include_top": False},
+        (96, 96, 3),
+    ),
+    "MobileNetV2": (keras.applications.MobileNetV2, {"alpha": 0.35}, (96, 96, 3)),
+    "MobileNetV2, mean": (
+        keras.applications.MobileNetV2,
+        {"alpha": 0.35, "include_top": False, "pooling": "avg"},
+        (64, 64, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOBILE)
+def test_keras_applications(name):
+    build, options, shape = MOBILE[name]
+    model = build(weights=None, input_shape=shape, **options)
+    assert verdict_pruned(keras.models.clone_model(model)) == "inert"
+    with pytest.warns(UserWarning, match="computes another function") as caught:
+        new, preparation = prepare_with_report(model)
+    assert len(caught) == 1
+    assert sum(not change.exact for change in preparation.changes) == 1  # the stem
+    assert new.output_shape == model.output_shape
+    assert new.name == model.name
+    old_names = {layer.name for layer in model.layers}
+    assert old_names <= {layer.name for layer in new.layers}
+    assert preparation.open_ended == (name == "MobileNet, headless")
+    if preparation.open_ended:
+        mean = L.GlobalAveragePooling2D()(new.output)
+        new = keras.Model(new.inputs, L.Dense(4)(mean))
+    assert verdict_pruned(new) == "eligible"
+
+
+@pytest.mark.parametrize(
+    "build", [keras.applications.MobileNet, keras.applications.MobileNetV2]
+)
+def test_keras_applications_are_the_same_behind_a_symmetric_stem(build):
+    """On 95×95 the stem pads evenly by itself and all maps behind have even sizes."""
+    model = build(weights=None, input_shape=(95, 95, 3), alpha=0.35, classes=10)
+    randomized(model)
+    new, preparation = prepared(model)
+    assert preparation.exact and len(preparation.changes) >= 5
+    assert difference(model, new) <= TOLERANCE
+
+
+def randomized(model):
+    """Statistics as after training; the ones and zeros of a new model hide faults."""
+    generator = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, L.BatchNormalization):
+            for weight in layer.weights:
+                offset = 1.0 if weight.name in ("gamma", "moving_variance") else 0.0
+                weight.assign(offset + generator.uniform(-0.3, 0.3, weight.shape))
+
+
+def test_the_argument_stays_as_it_is_and_settings_are_kept():
+    model = pruned(net(dw(strides=2, name="strided"), conv(name="wide")))
+    model.get_layer("wide").trainable = False
+    model.compile(keras.optimizers.SGD(0.25), "mse", metrics=["mae"])
+    config, weights = model.get_config(), model.get_weights()
+    new = prepare_for_sparse_inference(model)
+    assert model.get_config() == config
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert new.compiled and float(new.optimizer.learning_rate) == 0.25
+    assert not new.get_layer("wide").trainable
+    assert new.get_layer("strided").kernel_size == (5, 5)
+    new.fit(images((SIZE, SIZE, 3), 4), np.zeros((4, 10)), verbose=0)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_it_trains_as_before():
+    """An identity in front of a normalization changes no statistic either."""
+    model = pruned(net(normalized), 0.0)
+    new, _ = prepared(model)
+    x = images((SIZE, SIZE, 3), 8)
+    moved = []
+    for each in (model, new):
+        each(x, training=True)
+        layer = next(x for x in each.layers if isinstance(x, L.BatchNormalization))
+        moved.append(layer.moving_variance.numpy())
+    np.testing.assert_allclose(*moved, rtol=1e-5)
+
+
+def test_a_sequential_model():
+    model = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            L.ZeroPadding2D(1),
+            L.Conv2D(WIDTH, 3, strides=2),
+            L.DepthwiseConv2D(3, strides=2, padding="same"),
+            L.Conv2D(32, 1, activation="relu"),
+            L.GlobalAveragePooling2D(),
+            L.Dense(10),
+        ]
+    )
+    model.compile("sgd", "mse")
+    new, _ = prepared(pruned(model))
+    assert new.compiled
+    assert difference(model, new) <= TOLERANCE
+
+
+def test_wrapping_and_saving_afterwards(tmp_path):
+    new, _ = prepared(net(dw(strides=2), normalized))
+    wrap(new)
+    new.save(tmp_path / "model.keras")
+    assert difference(new, keras.models.load_model(tmp_path / "model.keras")) == 0.0
+
+
+REFUSED = {
+    "max pooling": (
+        lambda: net(L.MaxPooling2D(name="shrinks")),
+        "MAX_POOL_2D.*shrinks",
+    ),
+    "3×3": (lambda: net(L.Conv2D(8, 3, padding="same")), "3×3 convolution"),
+    "flatten": (
+        lambda: ended(L.Flatten(), L.Dense(4)),
+        "no op that turns its maps back into vectors",
+    ),
+    "5×5 stem": (
+        lambda: net(start=L.Conv2D(8, 5, strides=2, padding="same")),
+        "5×5 convolution, so nothing starts it",
+    ),
+    "1 channel": (lambda: net(inputs=(SIZE, SIZE, 1)), "nothing starts it"),
+    "shared layer": (
+        lambda: (lambda shared: net(shared, shared))(dw(strides=2)),
+        "not padded by exactly 1",
+    ),
+    "wrapped": (lambda: wrap(net(dw())), "wrapped already"),
+    "nested": (
+        lambda: keras.Sequential([keras.Input((SIZE, SIZE, 3)), net(dw())]),
+        "a model inside",
+    ),
+    "not built": (lambda: keras.Sequential([L.Dense(3)]), "no functional model"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_name_the_reason(name):
+    build, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        prepare_for_sparse_inference(build())
+
+
+def test_resnet_is_refused_for_its_pooling_among_others():
+    model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3))
+    with pytest.raises(ValueError) as caught:
+        prepare_for_sparse_inference(model)
+    message = str(caught.value)
+    assert "MAX_POOL_2D" in message and "pool1_pool" in message
+    assert "7×7 convolution" in message and "and 15 more" in message
+
+
+@pytest.mark.parametrize("wrong", [None, "model.keras", keras.layers.Dense(2)])
+def test_what_is_no_model(wrong):
+    with pytest.raises(TypeError, match="takes a Keras model"):
+        prepare_for_sparse_inference(wrong)
+
+
+def test_the_account_as_data():
+    _, preparation = prepared(net(dw(strides=2)))
+    data = json.loads(json.dumps(preparation.to_dict()))
+    assert data["exact"] and data["changes"][0]["exact"]
+    assert "5×5 instead of 3×3" in data["changes"][0]["what"]
