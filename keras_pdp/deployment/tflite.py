@@ -12,13 +12,19 @@ Why this path and no other:
   layers are fine: with a static batch their loops become the built-in WHILE.
 * Never `Optimize.EXPERIMENTAL_SPARSITY`. Its block encoding gives NaN in float16 and
   wrong values where the inputs of a Dense layer do not fill whole blocks; with int8 it
-  yields files that do not load; between 30 % and 50 % zeros it makes files bigger. The
-  zeros here are plain values, which every runtime computes correctly with and which
-  gzip or an app store's compression takes out.
+  yields files that do not load; between 30 % and 50 % zeros it makes files bigger; and
+  it asks no one whether ARM's sparse kernels would compute the graph wrongly. The
+  finished dense file is rewritten instead (`sparse_writer.py`): only what gets smaller,
+  only what the runtime was seen to compute right, and only when the graph is judged
+  safe (`sparse_inference.py`). The outputs stay the same to the bit, except for large
+  Dense layers that are stored by blocks, whose kernels add in another order.
+* A sparse file is smaller as it lies on a device. For a download, which is compressed
+  anyway, the dense int8 file is the smallest: gzip takes its zeros out better.
 * Full int8 keeps float32 inputs and outputs, so that a file of any precision takes the
   same data and can be compared with the Keras model directly.
 * Nothing is believed: the file is loaded by the LiteRT runtime, run, and compared with
-  the Keras model before it gets its name; its zeros are counted from its bytes.
+  the Keras model before it gets its name; a sparse one is compared with its dense
+  twin as well. Zeros are counted from its bytes.
 """
 
 import os
@@ -30,10 +36,7 @@ import keras
 from keras_pdp.deployment.atomic import replacing
 from keras_pdp.deployment.conversion import check_backend, converted
 from keras_pdp.deployment.dense_reference import dense_values
-from keras_pdp.deployment.export_report import (
-    TFLiteReport,
-    WeightRecord,
-)
+from keras_pdp.deployment.export_report import TFLiteReport, WeightRecord
 from keras_pdp.deployment.flatbuffer import read_tflite
 from keras_pdp.deployment.gzipped import gzipped_size
 from keras_pdp.deployment.interpreter import Latency, measure, one_by_one
@@ -75,6 +78,12 @@ def to_tflite(
     does not, and agrees with the (stripped) Keras model within the tolerance of its
     precision. Else nothing is written and what was at `path` stays.
 
+    Weights with enough zeros are stored sparsely where that makes the file smaller and
+    leaves it right everywhere; `report.storage` and `report.weights` say what was left
+    dense and why. This makes the file smaller, and faster only where sparse kernels
+    take it: `report.storage.verdict`. For a download, which is compressed on its way, a
+    dense int8 file is smallest.
+
     Data is an array `(samples, ...)`; a list or tuple with one array for each input; a
     dictionary of arrays by input name; or an iterable of batches of these, such as a
     `tf.data.Dataset` of `x` or `(x, y)`.
@@ -92,19 +101,24 @@ def to_tflite(
             `representative_data`, else 32 random samples: normal numbers, and for
             integer inputs ids below the smallest `input_dim` of an Embedding, else 0
             and 1.
+        sparse: `"auto"` stores weights sparsely where it can, and a model densely that
+            sparse kernels would compute wrongly; `True` is the same, but raises if the
+            file would be dense; `False` stores all weights densely. Files with dynamic
+            int8 are always dense.
         latency: also time the file and its dense counterpart on this machine.
 
     Returns:
         What was written and what was verified.
 
     Raises:
+        TypeError: `path` is no path, or `model` no model.
         ValueError: an argument is wrong; data does not fit the model's inputs; the
             inputs of the model are not known, or not static; a layer computes in
             half precision.
         OSError: the file cannot be written.
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ExportError: the model cannot be converted to built-in ops, or the file does
-            not load or is not right.
+        ExportError: the model cannot be converted to built-in ops, the file does not
+            load or is not right, or with `sparse=True` it would be dense.
         ImportError: TensorFlow or ai-edge-litert is not installed.
 
     Example:
