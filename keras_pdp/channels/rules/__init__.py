@@ -5,11 +5,14 @@ from typing import Any
 import keras
 
 import keras_pdp.channels.rules.attention as attention
-import keras_pdp.channels.rules.contraction as contraction
+import keras_pdp.channels.rules.convolution as convolution
+import keras_pdp.channels.rules.dense as dense
 import keras_pdp.channels.rules.depthwise as depthwise
+import keras_pdp.channels.rules.einsum as einsum
 import keras_pdp.channels.rules.elementwise as elementwise
 import keras_pdp.channels.rules.merging as merging
 import keras_pdp.channels.rules.normalization as normalization
+import keras_pdp.channels.rules.separable as separable
 import keras_pdp.channels.rules.shaping as shaping
 import keras_pdp.channels.rules.spatial as spatial
 from keras_pdp.channels.rules.family import Rule
@@ -18,7 +21,10 @@ _LAYERS: dict[type, Rule] = {
     **elementwise.LAYERS,
     **normalization.LAYERS,
     **spatial.LAYERS,
-    **contraction.LAYERS,
+    **dense.LAYERS,
+    **einsum.LAYERS,
+    **convolution.LAYERS,
+    **separable.LAYERS,
     **depthwise.LAYERS,
     **merging.LAYERS,
     **shaping.LAYERS,

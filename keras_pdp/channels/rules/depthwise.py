@@ -8,6 +8,7 @@ from keras import layers
 
 from keras_pdp.channels.rules import family
 from keras_pdp.channels.rules.family import Rule
+from keras_pdp.channels.rules.producing import cut_at_border, hold_space, space
 from keras_pdp.channels.tensor import Tensor, Value
 from keras_pdp.channels.ties import Ids
 from keras_pdp.channels.trace import Called, Knowledge, Trace, size_of
@@ -23,6 +24,7 @@ def depthwise(called: Called, trace: Trace) -> list[Tensor]:
     reason = family.mixes(layer.activation)
     if inside is None or not called.shapes or reason:
         return trace.refuse(called, f"'{called.name}': {reason or 'shape unknown'}")
+    hold_space(called, trace, tensor, axis)
     outside = np.repeat(inside, times)
     shape = called.shapes[0]
     ids: list[Ids | None] = [None] * tensor.rank
@@ -31,9 +33,9 @@ def depthwise(called: Called, trace: Trace) -> list[Tensor]:
     trace.cut(called, kernel, -2, inside, makes=True)
     trace.cut(called, bias, 0, outside)
     window = math.prod(kernel.shape[:-2])
-    places = size_of(tuple(n for i, n in enumerate(shape) if i != axis))
+    places = size_of(space(output, axis))
     trace.works_on(layer, places * window * times, inside)
-    cut = layer.padding != "valid" and window > 1
+    cuts = cut_at_border(called, kernel.shape[:-2])
 
     def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
         stored = told.weight(kernel).astype("float64").reshape(window, -1)
@@ -44,10 +46,9 @@ def depthwise(called: Called, trace: Trace) -> list[Tensor]:
             known, np.repeat(family.along(value.number, axis, len(inside)), times), 0.0
         )
         total = np.where(silent, 0.0, number * stored.sum(axis=0))
-        if cut:
+        if cuts:
             broken = known & ~silent & (number != 0.0)
-            where = f"its constant meets the padding of '{called.name}'"
-            told.lost(outside, broken, where)
+            told.lost(outside, broken, cuts)
             known = known & ~broken
         stays = told.bias(layer, bias)
         total = family.activated(layer, total + np.asarray(stays, "float64"))
