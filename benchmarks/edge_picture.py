@@ -1,0 +1,90 @@
+"""The picture of benchmarks/edge.py: size against latency."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.edge_measure import Measurement, Speed
+
+_KINDS = {
+    "dense": "tab:gray",
+    "channels": "tab:orange",
+    "unstructured": "tab:blue",
+    "2:4": "tab:purple",
+    "block": "tab:green",
+}
+_MARKERS = {"float32": "o", "float16": "^", "int8": "s"}
+
+
+def draw(measurements: Sequence[Measurement], path: Path) -> None:
+    """Size against latency: a row a net, the first two; a column a runtime."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    nets = list(dict.fromkeys(each.net for each in measurements))[:2]
+    figure, axes = pyplot.subplots(
+        len(nets), 2, figsize=(11, 4.6 * len(nets)), squeeze=False, layout="constrained"
+    )
+    for row, net in zip(axes, nets, strict=True):
+        rows = [each for each in measurements if each.net == net]
+        _scatter(row[0], rows, f"{net}, native", [each.native for each in rows])
+        _scatter(row[1], rows, f"{net}, browser", [each.browser for each in rows])
+    figure.legend(
+        handles=_handles(), loc="outside lower center", ncols=8, frameon=False
+    )
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _scatter(
+    axes: Any,
+    rows: Sequence[Measurement],
+    title: str,
+    speeds: Sequence[Speed | None],
+) -> None:
+    axes.set(title=title, xlabel="file, kB", ylabel="latency, ms", xscale="log")
+    axes.set_yscale("log")
+    axes.grid(True, which="both", alpha=0.2)
+    for each, speed in zip(rows, speeds, strict=True):
+        if speed is None:
+            continue
+        kilobytes = each.file.report.raw_bytes / 1000
+        full = each.file.stored == "sparse"
+        colour = _colour(each.file.variant)
+        axes.scatter(
+            kilobytes,
+            speed.ms,
+            s=46,
+            marker=_MARKERS[each.file.precision],
+            edgecolors=colour,
+            facecolors=colour if full else "none",
+        )
+        axes.annotate(
+            each.file.variant.replace("unstructured ", "").replace("channels ", "−"),
+            (kilobytes, speed.ms),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=7,
+            color="dimgray",
+        )
+
+
+def _handles() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    kinds = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=kind)
+        for kind, colour in _KINDS.items()
+    ]
+    precisions = [
+        Line2D([], [], color="k", marker=marker, ls="", mfc="none", label=precision)
+        for precision, marker in _MARKERS.items()
+    ]
+    filled = Line2D([], [], color="k", marker="o", ls="", label="stored sparsely")
+    return [*kinds, *precisions, filled]
+
+
+def _colour(variant: str) -> str:
+    return next(colour for kind, colour in _KINDS.items() if variant.startswith(kind))
