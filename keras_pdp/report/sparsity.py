@@ -234,7 +234,7 @@ def _wrapped_tensors(model: keras.Layer) -> Iterator[tuple[int, TensorSparsity]]
 
 
 def _wrappers(model: keras.Layer) -> list[PDPWrapper]:
-    return [w for w in pruned_layers(model) if w.kernels]
+    return [w for w in pruned_layers(model) if w.gated]
 
 
 def _state_of(wrapper: PDPWrapper) -> list[keras.Variable]:

@@ -1,10 +1,17 @@
 """Shares a model's budget out among its wrappers, once, when pruning begins."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 
+import keras
+
 from keras_pdp.sparsity import validation
-from keras_pdp.sparsity.allocation import Allocation
+from keras_pdp.sparsity.allocation import Allocation, Candidates
+from keras_pdp.training import channel_budget
+from keras_pdp.training.channel_budget import Plan
+from keras_pdp.training.cost import Cost
+from keras_pdp.training.coupling import OUTPUT, Coupling
 from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -21,6 +28,21 @@ def kernels_of(wrappers: Wrappers) -> dict[str, PrunedKernel]:
         for name, wrapper in wrappers.items()
         for kernel in wrapper.kernels
     }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Budget:
+    """What is asked for.
+
+    Args:
+        sparsity: The final fraction; None where everybody brings his own.
+        allocation: How it is shared.
+        cost: What removed channels save.
+    """
+
+    sparsity: float | None
+    allocation: Allocation | Mapping[str, float]
+    cost: Cost
 
 
 def check_allocation(
@@ -61,14 +83,15 @@ def fixed_targets(
     return fixed
 
 
-def check_budget(
-    wrappers: Wrappers,
-    sparsity: float | None,
-    allocation: Allocation | Mapping[str, float],
-) -> None:
+def check_budget(wrappers: Wrappers, budget: Budget, coupling: Coupling | None) -> None:
     """Raises where a kernel would have no target, or the budget nobody to take it."""
     kernels = kernels_of(wrappers)
-    sharing = set(kernels) - set(fixed_targets(wrappers, allocation))
+    sparsity, allocation = budget.sparsity, budget.allocation
+    fixed = fixed_targets(wrappers, allocation)
+    sharing = set(kernels) - set(fixed)
+    if coupling is not None:
+        plan = channel_budget.plan_of(coupling, fixed)
+        sharing -= {m.name for group, _ in plan.fixed for m in group.members}
     if isinstance(allocation, Mapping):
         unknown = sorted(set(allocation) - set(kernels) - set(wrappers))
         if unknown or sharing:
@@ -91,44 +114,130 @@ def check_budget(
 
 
 def share_out(
-    wrappers: Wrappers,
-    sparsity: float | None,
-    allocation: Allocation | Mapping[str, float],
+    model: keras.Model, wrappers: Wrappers, budget: Budget, coupling: Coupling | None
 ) -> None:
-    """Gives every kernel that has none its target and its temperature."""
+    """Gives every kernel that has none its target and its temperature.
+
+    Channels that can be followed through the model meet the budget in its cost; all
+    other kernels meet it in their own weights.
+    """
     kernels = kernels_of(wrappers)
     unset = [name for name, kernel in kernels.items() if not kernel.has_target]
-    targets = fixed_targets(wrappers, allocation)
+    targets = fixed_targets(wrappers, budget.allocation)
+    kappas: dict[str, float] = {}
+    if coupling is not None and unset:
+        plan = _plan(wrappers, budget, coupling)
+        kappas = _share_channels(model, budget, coupling, plan)
+        unset = [name for name in unset if not kernels[name].has_target]
+        _tell_whole(plan, coupling)
     sharing = [name for name in unset if name not in targets]
-    if sharing and sparsity is not None and callable(allocation):
+    sparsity = budget.sparsity
+    if sharing and sparsity is not None and callable(budget.allocation):
         candidates = {name: kernels[name].candidate() for name in sharing}
-        targets |= _checked(allocation(candidates, sparsity), sharing)
+        targets |= _checked(budget.allocation(candidates, sparsity), sharing)
     for name in unset:
         kernels[name].set_target(targets[name])
     if sharing and sparsity is not None:
         _warn_out_of_reach([kernels[name] for name in sharing], sparsity)
     for name in set(unset) - set(sharing):
         _warn_if_short(name, kernels[name], targets[name])
-    _warn_far_off({name: kernels[name].calibrate() for name in unset})
+    _warn_far_off(kappas | {name: kernels[name].calibrate() for name in unset})
 
 
 def warn_if_other(
-    wrappers: Wrappers,
-    sparsity: float | None,
-    allocation: Allocation | Mapping[str, float],
+    model: keras.Model, wrappers: Wrappers, budget: Budget, coupling: Coupling | None
 ) -> None:
     """A model that has its targets keeps them, whatever a later callback asks for."""
-    fixed = fixed_targets(wrappers, allocation)
-    kernels = [k for name, k in kernels_of(wrappers).items() if name not in fixed]
-    if sparsity is None or not all(kernel.has_target for kernel in kernels):
+    if budget.sparsity is None:
         return
-    size = sum(kernel.size for kernel in kernels)
-    share = sum(kernel.removed_at_target() for kernel in kernels) / size
-    coarsest = max(kernel.size / kernel.units for kernel in kernels)
-    if abs(share - sparsity) * size > coarsest:
+    fixed = fixed_targets(wrappers, budget.allocation)
+    kernels = {n: k for n, k in kernels_of(wrappers).items() if n not in fixed}
+    if not all(kernel.has_target for kernel in kernels.values()):
+        return
+    if coupling is not None:
+        plan = _plan(wrappers, budget, coupling)
+        if plan.sharing:
+            works = budget.cost(model, coupling.trace)
+            share, step = channel_budget.heading_for(plan, coupling, works)
+            _warn_keeps(budget.sparsity, share, step)
+        kernels = {n: k for n, k in kernels.items() if n not in _handled(plan)}
+    if kernels:
+        size = sum(kernel.size for kernel in kernels.values())
+        removed = sum(kernel.removed_at_target() for kernel in kernels.values())
+        coarsest = max(kernel.size / kernel.units for kernel in kernels.values())
+        _warn_keeps(budget.sparsity, removed / size, coarsest / size)
+
+
+def _plan(wrappers: Wrappers, budget: Budget, coupling: Coupling) -> Plan:
+    """Who takes part; where nothing could be removed, all kernels are as if alone."""
+    fixed = fixed_targets(wrappers, budget.allocation)
+    plan = channel_budget.plan_of(coupling, fixed)
+    others = set(kernels_of(wrappers)) - coupling.names - set(fixed)
+    if budget.sparsity is not None and not plan.sharing and not others:
+        return dataclasses.replace(plan, whole={})
+    return plan
+
+
+def _handled(plan: Plan) -> set[str]:
+    """The kernels that a plan gives a target."""
+    members = {m.name for group in plan.groups for m in group.members}
+    return members | set(plan.whole)
+
+
+def _share_channels(
+    model: keras.Model, budget: Budget, coupling: Coupling, plan: Plan
+) -> dict[str, float]:
+    def allocation(candidates: Candidates, sparsity: float) -> Mapping[str, float]:
+        assert callable(budget.allocation)
+        return _checked(budget.allocation(candidates, sparsity), list(candidates))
+
+    works = budget.cost(model, coupling.trace)
+    kappas = channel_budget.share_out(
+        plan, coupling, works, budget.sparsity, allocation
+    )
+    channel_budget.leave_whole(plan, coupling)
+    return kappas
+
+
+def _tell_whole(plan: Plan, coupling: Coupling) -> None:
+    """One warning for what is not pruned, but for the outputs, which nobody expects."""
+    told = {n: why for n, why in plan.whole.items() if why != OUTPUT}
+    if told:
+        reasons = "; ".join(f"{name}: {why}" for name, why in told.items())
+        warnings.warn(
+            f"Not pruned, {len(told)} of the model's kernels, because their channels "
+            f"can't be removed from it: {reasons}. Leave these layers unwrapped, or "
+            "ask for it with PDPWrapper(layer, Channel(), sparsity=...).",
+            stacklevel=2,
+        )
+    elif not plan.groups and not plan.whole and coupling.names:
+        warnings.warn(
+            "None of the model's channels can be removed from it: "
+            f"{_reasons(coupling)}. They are pruned all the same, each layer by "
+            "itself, to zeros that stay in the model.",
+            stacklevel=2,
+        )
+    if coupling.loud:
+        warnings.warn(
+            "These normalisations stand behind channels that are pruned, and give a "
+            f"channel of zeros their offset: {', '.join(coupling.loud)}. Put them in "
+            "a PDPWrapper too, PDPWrapper(BatchNormalization(), Channel()), or use "
+            "wrap(model, Channel()), so that they fall silent with the channel.",
+            stacklevel=2,
+        )
+
+
+def _reasons(coupling: Coupling) -> str:
+    held = {m.name: g.held for g in coupling.groups for m in g.members if m.counts}
+    unknown = dict.fromkeys(coupling.unfollowed, channel_budget.NOT_FOLLOWED)
+    return "; ".join(f"{name}: {why}" for name, why in {**held, **unknown}.items())
+
+
+def _warn_keeps(asked: float, share: float, step: float) -> None:
+    if abs(share - asked) > step:
         warnings.warn(
             f"This model is on its way to a sparsity of {share:.2%}, set when its "
-            f"pruning began, and keeps it; {sparsity:.2%} has no effect. To prune "
+            f"pruning began, and keeps it; {asked:.2%} has no effect. To prune "
             "further, begin anew with wrap(strip(model)).",
             stacklevel=2,
         )

@@ -14,6 +14,12 @@ from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.allocation import Allocation
 from keras_pdp.sparsity.schedule import Linear, Moment, Position, Schedule
 from keras_pdp.training import budget
+from keras_pdp.training import cost as costs
+from keras_pdp.training.budget import Budget
+from keras_pdp.training.channel_gates import ChannelGates
+from keras_pdp.training.cost import Cost
+from keras_pdp.training.coupling import Coupling, coupling_of
+from keras_pdp.training.pruned_channels import PrunedChannels
 from keras_pdp.training.surgery import named_wrappers
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -90,6 +96,7 @@ class PDPCallback(keras.callbacks.Callback):
         *,
         schedule: Schedule | None = None,
         allocation: Allocation | Mapping[str, float] = allocations.global_magnitude,
+        cost: Cost = costs.parameters,
         freeze_at: Moment | None = 0.9,
         epochs: int | None = None,
         verbose: int = 0,
@@ -100,9 +107,15 @@ class PDPCallback(keras.callbacks.Callback):
         if epochs is not None:
             validation.integer("epochs", epochs, minimum=1)
         budget.check_allocation(allocation, sparsity)
+        if not callable(cost):
+            raise TypeError(
+                "`cost` should be keras_pdp.parameters, keras_pdp.macs or a function "
+                f"of the same form. Received: {cost!r}."
+            )
         self.sparsity = sparsity
         self.schedule = schedules.check(Linear() if schedule is None else schedule)
         self.allocation = allocation
+        self.cost = cost
         self.freeze_at = freeze_at
         self.epochs = epochs
         self.verbose = verbose
@@ -114,6 +127,10 @@ class PDPCallback(keras.callbacks.Callback):
         # touches no device. Read anew in every epoch: checkpoints may be restored.
         self._pruned: dict[str, int] | None = None
         self._targets: dict[str, int] = {}
+        # How channels hang together, once the model is built, and their gates.
+        self._coupling: Coupling | None = None
+        self._followed = False
+        self._gates = ChannelGates(())
         self._frozen = False
         self._fraction = 0.0
         self._reach = 1.0
@@ -137,8 +154,10 @@ class PDPCallback(keras.callbacks.Callback):
             ValueError: If a weight is NaN or Inf, or the budget does not fit the model.
         """
         self._sync()
-        budget.check_budget(self._wrappers, self.sparsity, self.allocation)
-        budget.share_out(self._wrappers, self.sparsity, self.allocation)
+        coupling = self._coupled_channels()
+        budget.check_budget(self._wrappers, self._budget, coupling)
+        budget.share_out(self.model, self._wrappers, self._budget, coupling)
+        self._gates = ChannelGates(coupling.groups if coupling else ())
         kernels = budget.kernels_of(self._wrappers)
         self._targets = {name: int(k.target.value) for name, k in kernels.items()}
         self._pruned = {name: int(k.pruned.value) for name, k in kernels.items()}
@@ -192,6 +211,7 @@ class PDPCallback(keras.callbacks.Callback):
                 "nothing to prune. Wrap layers in the definition, or fit wrap(model)."
             )
         self._pruned = None
+        self._coupling, self._followed = None, False
         for wrapper in self._wrappers.values():
             wrapper.driven = True
 
@@ -199,10 +219,10 @@ class PDPCallback(keras.callbacks.Callback):
         self._run_epochs = self.epochs or self.params["epochs"]
         self._steps_per_epoch = self.params.get("steps")
         self._steps = self._batch = self._epoch = 0
-        if all(wrapper.kernels for wrapper in self._wrappers.values()):
-            wanted = (self._wrappers, self.sparsity, self.allocation)
-            budget.check_budget(*wanted)
-            budget.warn_if_other(*wanted)
+        if all(wrapper.gated for wrapper in self._wrappers.values()):
+            coupling = self._coupled_channels()
+            budget.check_budget(self._wrappers, self._budget, coupling)
+            budget.warn_if_other(self.model, self._wrappers, self._budget, coupling)
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -248,7 +268,7 @@ class PDPCallback(keras.callbacks.Callback):
         A model without a known input is built by its first batch.
         """
         wrappers = named_wrappers(self.model)
-        unbuilt = [name for name, wrapper in wrappers.items() if not wrapper.kernels]
+        unbuilt = [name for name, wrapper in wrappers.items() if not wrapper.gated]
         if len(unbuilt) == len(wrappers):
             return False
         if unbuilt and set(wrappers) == set(self._wrappers):
@@ -261,6 +281,7 @@ class PDPCallback(keras.callbacks.Callback):
         kernels = budget.kernels_of(self._wrappers)
         first = not all(kernel.has_target for kernel in kernels.values())
         targets = self.allocate()
+        self._frozen = all(bool(w.frozen.value) for w in self._wrappers.values())
         if first and self.verbose:
             rows = [f"  {name:<40} {share:8.2%}" for name, share in targets.items()]
             print("\nPDP, units to remove:", *rows, sep="\n")
@@ -271,13 +292,40 @@ class PDPCallback(keras.callbacks.Callback):
         assert self._pruned is not None
         wanted = {n: round(fraction * target) for n, target in self._targets.items()}
         risen = {n: p for n, p in wanted.items() if p > self._pruned[n]}
-        if not risen:
+        if not risen and not self._gates.groups:
             return
         self._sync()
         kernels = budget.kernels_of(self._wrappers)
         for name, pruned in risen.items():
             kernels[name].pruned.assign(pruned)
             self._pruned[name] = pruned
+        if not self._frozen:
+            self._gates.raise_to(fraction)
+
+    def _coupled_channels(self) -> Coupling | None:
+        """Found once; a model without a known input is built by its first batch."""
+        channels = any(
+            isinstance(kernel, PrunedChannels)
+            for wrapper in self._wrappers.values()
+            for kernel in wrapper.gated
+        )
+        if channels and not self._followed:
+            self._followed = True
+            self._coupling = coupling_of(self.model, self._wrappers)
+            if self._coupling is None:
+                warnings.warn(
+                    f"The graph of '{self.model.name}' can't be read, because it is a "
+                    "subclassed model, so channels that hang together (both sides of "
+                    "a sum, a layer and the normalisation behind it) are not pruned "
+                    "together and can't be removed later. Build it as a Sequential or "
+                    "functional model.",
+                    stacklevel=2,
+                )
+        return self._coupling
+
+    @property
+    def _budget(self) -> Budget:
+        return Budget(self.sparsity, self.allocation, self.cost)
 
     def _freeze(self) -> None:
         self._sync()

@@ -1,6 +1,6 @@
 """The output channels of a kernel, with all that goes with a channel when it goes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -109,8 +109,11 @@ class PrunedChannels(PrunedKernel):
         def soft() -> list[Tensor]:
             gate = ops.cond(
                 self._is_coupled,
-                lambda: self._own(_coupled_soft)(
-                    given[0], read(self.margin), read(self.share)
+                # A few cheap operations: not worth a program of their own.
+                lambda: mask.coupled_mask(
+                    _mean_square(given[0], self.granularity, self.layout),
+                    read(self.margin),
+                    read(self.share),
                 ),
                 lambda: self._own(_own_soft)(given[0], *self._cut, read(self.tau)),
             )
@@ -154,7 +157,7 @@ class PrunedChannels(PrunedKernel):
     def _tau_shape(self) -> tuple[int, ...]:
         return (self.units,)
 
-    def _own(self, function):  # type: ignore[no-untyped-def]
+    def _own(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return compiled(function, granularity=self.granularity, layout=self.layout)
 
 
@@ -184,17 +187,6 @@ def _mean_squares(
 def _mean_square(w: Tensor, granularity: Granularity, layout: Layout) -> Tensor:
     units = granularity.split(ops.cast(layout.bring(w), "float32"))
     return ops.mean(ops.square(units[0]), axis=-1)
-
-
-def _coupled_soft(
-    w: Tensor,
-    margin: Tensor,
-    share: Tensor,
-    *,
-    granularity: Granularity,
-    layout: Layout,
-) -> Tensor:
-    return mask.coupled_mask(_mean_square(w, granularity, layout), margin, share)
 
 
 def _own_soft(

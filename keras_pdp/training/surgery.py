@@ -8,10 +8,12 @@ import keras
 
 from keras_pdp.sparsity import granularity as granularities
 from keras_pdp.sparsity import temperature as temperatures
-from keras_pdp.sparsity.granularity import Granularity, Unstructured
+from keras_pdp.sparsity.granularity import Channel, Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import prunable, rebuild, tree
+from keras_pdp.training.coupling import scales_along
 from keras_pdp.training.prunable import PrunableWeight, Skipped
+from keras_pdp.training.pruned_channels import prunes_outputs
 from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -32,8 +34,9 @@ def wrap(
     inputs and outputs and `keras.ops` in the graph. The argument is left as it was;
     its weights are copied, its compile settings kept, layer names stay, and the copy's
     outputs are equal to the bit. Layers without kernels pass through, wrappers are not
-    wrapped again. What has kernels that keras_pdp can't prune is named in one warning
-    with its reasons, and later in `sparsity_report`.
+    wrapped again. With `Channel()` a BatchNormalization along channels that are pruned
+    is wrapped as well, to fall silent with them. What has kernels that keras_pdp can't
+    prune is named in one warning with its reasons, and later in `sparsity_report`.
 
     Args:
         model: A built Sequential or functional model.
@@ -57,9 +60,9 @@ def wrap(
 
     >>> wrapped = wrap(model)
 
-    All but the last layer, whose channels are the model's outputs:
+    By channels, for `shrink`; the model's outputs stay whole:
 
-    >>> wrapped = wrap(model, Channel(), select=lambda layer: layer.name != "head")
+    >>> wrapped = wrap(model, Channel(round_to=8))
     """
     _check_model("wrap", model)
     default = Unstructured() if granularity is None else granularity
@@ -69,15 +72,27 @@ def wrap(
         raise TypeError(f"`select` should be a function. Received: {select!r}.")
 
     skipped: list[Skipped] = []
+    choices: dict[int, Granularity | None] = {}
+
+    def chosen(layer: keras.Layer) -> Granularity | None:
+        if id(layer) not in choices:
+            known = any(prunable.find(layer))
+            choices[id(layer)] = _choice(select, layer, default) if known else None
+        return choices[id(layer)]
+
+    by_channels = select is not None or prunes_outputs(default, axes=2)
+    followers = scales_along(model, chosen) if by_channels else set()
 
     def wrapped(layer: keras.Layer) -> keras.Layer:
         copy = rebuild.copy_of(layer)
         if named_wrappers(layer):
             return copy  # it, or what is in it, is wrapped already
-        found, reasons = prunable.find(layer)
-        choice = _choice(select, layer, default) if found or reasons else None
+        if id(layer) in followers:
+            return PDPWrapper(copy, Channel(), temperature=warmth)
+        choice = chosen(layer)
         if choice is None:
             return copy
+        found, reasons = prunable.find(layer)
         skipped.extend(_named(layer, reasons))
         if not found:
             return copy

@@ -1,0 +1,294 @@
+"""Shares a budget out among groups of channels, in what their removal really saves.
+
+A channel that goes is a column of one kernel and a row of the next, so what two layers
+save together is a product. The budget is therefore not met in a sum over channels: the
+allocation is asked again and again, for more or for less, until the exact cost of the
+model that remains has fallen by the budget.
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from keras_pdp.channels.trace import Work
+from keras_pdp.sparsity.allocation import Candidate
+from keras_pdp.training import channel_gates
+from keras_pdp.training.coupling import Coupling, Group
+
+Shares = Callable[[Mapping[str, Candidate], float], Mapping[str, float]]
+
+NOT_FOLLOWED = "its channels can't be followed through the model"
+_MOST = 1.0 - 1e-9  # an allocation takes a sparsity below 1
+
+
+class Price:
+    """What a model costs when so many channels of each group are gone."""
+
+    def __init__(
+        self, works: Sequence[Work], coupling: Coupling, groups: Sequence[Group]
+    ) -> None:
+        ties = coupling.trace.ties
+        owner = np.full(len(ties), len(groups))
+        for index, group in enumerate(groups):
+            owner[group.roots] = index
+        channels = np.array([*(group.channels for group in groups), 1])
+        self._works = []
+        for work in works:
+            factors = []
+            for ids in work.ids:
+                there = np.bincount(owner[ties.roots(ids)], minlength=len(channels))
+                # Of each group's channels all occur equally often.
+                factors.append((there.sum(), there / channels))
+            self._works.append((work.constant, factors))
+
+    def __call__(self, pruned: Sequence[int]) -> float:
+        """The cost with these numbers of channels gone, one for each group."""
+        gone = np.array([*pruned, 0])
+        return float(
+            sum(
+                constant * math.prod(float(whole - each @ gone) for whole, each in axes)
+                for constant, axes in self._works
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """The groups of a model as a budget sees them.
+
+    Args:
+        fixed: Those that bring a sparsity of their own, with it.
+        sharing: Those that share the budget.
+        whole: Names of the kernels left whole, with the reason.
+    """
+
+    fixed: tuple[tuple[Group, float], ...]
+    sharing: tuple[Group, ...]
+    whole: dict[str, str]
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All that may lose channels."""
+        return (*(group for group, _ in self.fixed), *self.sharing)
+
+
+def plan_of(coupling: Coupling, fixed: Mapping[str, float]) -> Plan:
+    """Who brings its own sparsity, who shares, who is left whole.
+
+    Channels that can't be removed from the model take no part in the budget; a
+    sparsity that is asked for by name is obeyed all the same.
+    """
+    own, sharing = [], []
+    whole: dict[str, str] = {}
+    for group in coupling.groups:
+        sparsity = coupling.fixed(group, fixed)
+        if sparsity is not None:
+            own.append((group, sparsity))
+        elif group.held is None:
+            sharing.append(group)
+        else:
+            whole |= {m.name: group.held for m in group.members if m.counts}
+    whole |= {n: NOT_FOLLOWED for n in coupling.unfollowed if n not in fixed}
+    return Plan(tuple(own), tuple(sharing), whole)
+
+
+def share_out(
+    plan: Plan,
+    coupling: Coupling,
+    works: Sequence[Work],
+    sparsity: float | None,
+    allocation: Shares,
+) -> dict[str, float]:
+    """Sets the goals and temperatures of all groups.
+
+    Returns:
+        kappa = t^2 / tau by group, 0 where nothing is to be pruned.
+    """
+    counts = [group.allowed(round(s * group.channels)) for group, s in plan.fixed]
+    for (group, wanted), count in zip(plan.fixed, counts, strict=True):
+        _warn_if_short(group, wanted, count)
+    squares = _squares(plan.groups)
+    if plan.sharing and sparsity is not None:
+        price = Price(works, coupling, plan.groups)
+        counts += _met(plan, price, counts, squares, sparsity, allocation)
+    return {
+        group.name: _aim(group, count, squares)
+        for group, count in zip(plan.groups, counts, strict=False)
+    }
+
+
+def leave_whole(plan: Plan, coupling: Coupling) -> None:
+    """Gives the channels that stay a goal of 0."""
+    busy = {id(group) for group in plan.groups}
+    for group in coupling.groups:
+        members = {member.name for member in group.members if member.counts}
+        if id(group) not in busy and members <= plan.whole.keys():
+            _set_goal(group, 0)
+    for name in plan.whole.keys() & coupling.unfollowed.keys():
+        coupling.unfollowed[name].target.assign(0)
+
+
+def heading_for(
+    plan: Plan, coupling: Coupling, works: Sequence[Work]
+) -> tuple[float, float]:
+    """The part of the cost that the goals save, and what the coarsest step saves."""
+    price = Price(works, coupling, plan.groups)
+    before = [_goal(group) for group, _ in plan.fixed]
+    none = [*before, *(0 for _ in plan.sharing)]
+    whole = price(none)
+    saved = whole - price([*before, *map(_goal, plan.sharing)])
+    return saved / whole, max(_steps(plan, price, none)) / whole
+
+
+def _met(
+    plan: Plan,
+    price: Price,
+    before: list[int],
+    squares: Mapping[int, np.ndarray],
+    sparsity: float,
+    allocation: Shares,
+) -> list[int]:
+    """Counts for the sharing groups whose cost comes nearest to the budget."""
+    none = [*before, *(0 for _ in plan.sharing)]
+    whole = price(none)
+    savings = _savings(price, none, [1] * len(none))[len(before) :]
+    each = np.array(savings) / np.mean(savings)
+    candidates = {
+        group.name: _candidate(group, saving, weight, squares)
+        for group, saving, weight in zip(plan.sharing, savings, each, strict=True)
+    }
+
+    def counts_at(wanted: float) -> list[int]:
+        shares = allocation(candidates, wanted)
+        return [g.allowed(round(shares[g.name] * g.channels)) for g in plan.sharing]
+
+    def saved_at(counts: list[int]) -> float:
+        return whole - price([*before, *counts])
+
+    budget = sparsity * whole
+    low, high = 0.0, _MOST
+    best = min(
+        (counts_at(low), counts_at(high)), key=lambda c: abs(saved_at(c) - budget)
+    )
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        counts = counts_at(middle)
+        if saved_at(counts) < budget:
+            low = middle
+        else:
+            high = middle
+        best = min(best, counts, key=lambda c: abs(saved_at(c) - budget))
+    most = saved_at(counts_at(_MOST))
+    if most < budget:
+        _warn_out_of_reach(most / whole, sparsity)
+    return best
+
+
+def _candidate(
+    group: Group, saving: float, weight: float, squares: Mapping[int, np.ndarray]
+) -> Candidate:
+    """A group's channels as they compete with those of other groups.
+
+    What a channel is worth is its part of what is left of the group when its turn
+    comes; those worth least for what they save go first. (`s^2` for what it saves
+    would not do: within a group scores differ by a factor of 2, costs between groups by
+    10, and the dearest group would be emptied first. In its part of what is left a
+    channel gains worth as its group grows narrow.) Within a group the order is that
+    of `s`.
+    """
+    square = group.scores(squares)
+    order = np.argsort(square, kind="stable")
+    left = np.cumsum(square[order][::-1])[::-1]
+    worth = np.empty(len(square))
+    worth[order] = square[order] / np.maximum(left, np.finfo(float).tiny)
+    sizes = np.full(group.channels, max(round(saving), 1), np.int64)
+    return Candidate(np.sqrt(worth / weight), sizes, group.members[0].kernel.shape)
+
+
+def _steps(plan: Plan, price: Price, none: list[int]) -> list[float]:
+    """What each group saves by the fewest channels that it may lose."""
+    fewest = [
+        min(filter(None, map(group.allowed, range(1, group.channels + 1))), default=0)
+        for group in plan.groups
+    ]
+    return _savings(price, none, fewest)
+
+
+def _savings(price: Price, none: list[int], counts: list[int]) -> list[float]:
+    """What each group saves alone."""
+    whole = price(none)
+    return [
+        whole - price([*none[:i], count, *none[i + 1 :]])
+        for i, count in enumerate(counts)
+    ]
+
+
+def _squares(groups: Sequence[Group]) -> dict[int, np.ndarray]:
+    members = {id(m.kernel): m.kernel for g in groups for m in g.members}
+    for kernel in members.values():
+        kernel.values()  # raises on NaN and Inf, which have no order
+    return channel_gates.squares_of(list(members.values()))
+
+
+def _aim(group: Group, count: int, squares: Mapping[int, np.ndarray]) -> float:
+    """Sets a group's goal and temperature; gives kappa."""
+    first = group.members[0].kernel
+    if group.alone:
+        first.target.assign(count)
+        return first.calibrate()
+    _set_goal(group, count)
+    if not count:
+        return 0.0
+    square = channel_gates.cut(group.scores(squares), count)
+    tau = first.temperature.at(math.sqrt(square))
+    for member in group.members:
+        _assign(member.kernel.tau, member.places, tau)
+    return square / tau
+
+
+def _set_goal(group: Group, count: int) -> None:
+    for member in group.members:
+        kernel = member.kernel
+        # A kernel with channels in several groups adds them up.
+        known = max(int(kernel.target.value), 0)
+        kernel.target.assign(known + count * member.times)
+        _assign(kernel.goal, member.places, count)
+        # Where its other channels are in no group, they stay.
+        goals = np.asarray(kernel.goal.numpy())
+        kernel.goal.assign(np.maximum(goals, 0))
+
+
+def _assign(variable: keras.Variable, places: np.ndarray, value: float) -> None:
+    values = np.array(variable.numpy())
+    values[places] = value
+    variable.assign(values)
+
+
+def _goal(group: Group) -> int:
+    member = group.members[0]
+    if group.alone and not member.kernel.coupled:
+        return max(int(member.kernel.target.value), 0)
+    return max(int(np.asarray(member.kernel.goal.numpy())[member.places[0]]), 0)
+
+
+def _warn_if_short(group: Group, sparsity: float, count: int) -> None:
+    if count < round(sparsity * group.channels):
+        warnings.warn(
+            f"A sparsity of {sparsity:.2%} can't be reached in '{group.name}': of its "
+            f"{group.channels} channels {group.channels - count} stay, at least one "
+            "and a multiple of `round_to`. Choose a lower sparsity.",
+            stacklevel=2,
+        )
+
+
+def _warn_out_of_reach(most: float, sparsity: float) -> None:
+    warnings.warn(
+        f"A sparsity of {sparsity:.2%} can't be reached: {most:.2%} is the most that "
+        "removing channels saves of the model, because in every layer some stay. "
+        "Choose a lower sparsity.",
+        stacklevel=2,
+    )
