@@ -45,8 +45,12 @@ class Draft:
         return bool(self._changed) or set(self._entries) != set(self._layers)
 
     def layer(self, name: str) -> keras.Layer | None:
-        """The layer of that name; `None` for an op, or a layer called repeatedly."""
-        once = len(self._entries[name]["inbound_nodes"]) == 1
+        """The layer of that name; `None` for an op, or a layer called repeatedly.
+
+        Also `None` for a layer that was taken out.
+        """
+        entry = self._entries.get(name)
+        once = entry is not None and len(entry["inbound_nodes"]) == 1
         return self._layers.get(name) if once else None
 
     def channels(self, name: str) -> int:
@@ -101,10 +105,10 @@ class Draft:
     ) -> None:
         """Puts a layer between a layer that reads one tensor and what it reads."""
         name = layer.name
-        calls = self._entries[before]["inbound_nodes"]
-        self._add(layer, copy.deepcopy(calls), weights, ahead_of=before)
-        for history in _read(calls):
-            history[:] = [name, 0, 0]
+        (history,) = _read(self._entries[before]["inbound_nodes"])
+        calls = [{"args": [_reference(*history)], "kwargs": {}}]
+        self._add(layer, calls, weights, ahead_of=before)
+        history[:] = [name, 0, 0]
 
     def append(
         self, layer: keras.Layer, after: str, weights: Sequence[Array] = ()
@@ -200,9 +204,10 @@ def _calls(entry: dict[str, Any]) -> list[Any]:
     return calls
 
 
-def _reference(name: str) -> dict[str, Any]:
+def _reference(name: str, call: int = 0, output: int = 0) -> dict[str, Any]:
     # shape and dtype are what Keras writes for a reader; it looks up the history alone
-    config = {"shape": [], "dtype": "float32", "keras_history": [name, 0, 0]}
+    history = [name, call, output]
+    config = {"shape": [], "dtype": "float32", "keras_history": history}
     return {"class_name": _TENSOR, "config": config}
 
 

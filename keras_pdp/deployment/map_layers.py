@@ -23,6 +23,8 @@ _POINTWISE = (
     keras.layers.ReLU,
     keras.layers.Softmax,
 )
+# Layers behind which a head is one of vectors.
+_RESHAPING = (keras.layers.Conv2D, keras.layers.Flatten, keras.layers.Reshape)
 # The options that Dense and Conv2D share.
 _COMMON = (
     "activation",
@@ -75,8 +77,6 @@ def write_heads_as_vectors(draft: Draft) -> list[Change]:
     """mean(keepdims) -> 1×1 … becomes mean -> Dense …"""
     changes = []
     for name in draft.names:
-        if name not in draft.names:
-            continue
         mean = draft.layer(name)
         is_mean = isinstance(mean, keras.layers.GlobalAveragePooling2D)
         if not is_mean or mean is None or not mean.keepdims:
@@ -84,6 +84,8 @@ def write_heads_as_vectors(draft: Draft) -> list[Change]:
         chain, end = _chain(draft, name)
         if end is not None and isinstance(draft.layer(end), keras.layers.Multiply):
             continue
+        if not any(isinstance(draft.layer(x), _RESHAPING) for x in chain):
+            continue  # it gives what it keeps: no form of it ends a sparse part
         draft.replace(name, _mean(name, mean, keepdims=False))
         _as_vectors(draft, name, chain)
         changes.append(Change(name, "keepdims=False, Dense instead of 1×1", True))
@@ -207,5 +209,6 @@ def _is_pointwise(layer: keras.Layer) -> bool:
 
 def _with_the_same(old: keras.Layer, kind: Any, **own: Any) -> keras.Layer:
     """A layer of another kind with the options that both have."""
-    config = {key: old.get_config()[key] for key in _COMMON}
+    its = old.get_config()
+    config = {key: its[key] for key in _COMMON if key in its}
     return kind.from_config({**config, **own})

@@ -50,6 +50,11 @@ _END = Fit(Role.END)
 # Activations that the runtime takes apart from the op that they are fused into.
 _FUSED = ("NONE", "RELU", "RELU6")
 
+_ODD = Fit(
+    Role.OUTSIDE,
+    "strides over a map of odd size, where the converter writes every padding as SAME",
+    "use inputs whose maps have even sizes, such as multiples of 32",
+)
 _POOLED = "shrink the map with a stride-2 depthwise convolution"
 _FIRST = "put it before the 3×3 stride-2 convolution that starts the sparse part, or "
 
@@ -115,6 +120,8 @@ def _stem(node: Node) -> Fit:
         )
     if not node.options.same and node.margins == ((1, 1), (1, 1)):
         return Fit(Role.START)
+    if _has_odd_map(node):
+        return _ODD
     return _outside(
         "is not padded by exactly 1 on all sides",
         'use ZeroPadding2D(1) and padding="valid"',
@@ -140,10 +147,18 @@ def _depthwise(node: Node) -> Fit:
         return _INSIDE
     if not options.same and node.margins == ((around, around), (around, around)):
         return _INSIDE
+    if _has_odd_map(node):
+        return _ODD
     return _outside(
         f"is not padded by exactly {around} on all sides",
         f'use ZeroPadding2D({around}) and padding="valid"',
     )
+
+
+def _has_odd_map(node: Node) -> bool:
+    height, width = node.source.shape[1:3]
+    odd = height % 2 == 1 and width % 2 == 1
+    return odd and node.options.same and node.options.stride == (2, 2)
 
 
 def _combination(node: Node) -> Fit:

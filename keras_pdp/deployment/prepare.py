@@ -19,6 +19,7 @@ from keras_pdp.deployment.sparse_inference import (
     judged,
 )
 from keras_pdp.deployment.symmetric_padding import pad_symmetrically
+from keras_pdp.training import rebuild
 from keras_pdp.training.surgery import pruned_layers
 
 # How sparse the kernels are on which the result is judged.
@@ -126,7 +127,7 @@ def _check(model: Any) -> None:
             f"'{model.name}' has a model inside, {inner[0]!r}. Build it flat: "
             "keras.Model(inner.input, head(inner.output))."
         )
-    if not getattr(model, "inputs", None) or not hasattr(model, "operations"):
+    if not rebuild.possible(model) or not getattr(model, "inputs", None):
         raise ValueError(
             f"'{model.name}' is no functional model with known inputs. Express it as "
             "keras.Model(inputs, outputs)."

@@ -8,7 +8,8 @@ Keras pads a stride-2 convolution at the end only: `padding="same"` on an even s
 
 which is exact when it fits, p - before + k <= K, and the output sizes agree. The sparse
 kernels take K of 3 or 5 for depthwise convolutions, so a 3×3 one always has its 5×5 one
-on even sizes. The stem must be 3×3: its grid is shifted by one pixel instead.
+on even sizes. The stem must be 3×3: its grid is shifted by one pixel instead. On odd
+sizes nothing helps, because there the converter writes symmetric padding as "same".
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ class _Axis:
     stride: int
     before: int
     after: int
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the converter writes this padding as `padding="same"`."""
+        same = _same(self.size, self.window, self.stride)
+        return (self.before, self.after) == same
 
     @property
     def steps(self) -> int:
@@ -126,10 +133,12 @@ def _padded(
     offsets = {
         window: (axes[0].offset(window), axes[1].offset(window))
         for window in windows
-        if window >= size
+        if window >= size and not all(axis.around(window).is_same for axis in axes)
     }
     exact = [window for window, at in offsets.items() if None not in at]
     window = exact[0] if exact else size
+    if all(axis.around(window).is_same for axis in axes):
+        return None, False
     symmetric = all((axis.before, axis.after) == (size // 2,) * 2 for axis in axes)
     if symmetric and old.padding == "valid" and size in exact:
         return None, False

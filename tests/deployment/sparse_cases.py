@@ -156,6 +156,16 @@ CASES = {
         "inert",
         "CONV_2D",
     ),
+    "symmetric stem, odd size": (
+        lambda: net(inputs=(33, 33, 3)),
+        "inert",
+        "CONV_2D",
+    ),
+    "depthwise stride 2, odd size": (
+        lambda: net(strided(), inputs=(30, 30, 3)),
+        "unsafe",
+        "DEPTHWISE_CONV_2D",
+    ),
     "SAME stem, pooling": (
         lambda: net(L.MaxPooling2D(), start=same_stem()),
         "inert",
