@@ -29,15 +29,16 @@ arguments = parser.parse_args()
 
 keras.utils.set_random_seed(0)
 shape = (arguments.size, arguments.size, 3)
-images = np.random.default_rng(0).normal(size=(16, *shape)).astype("float32")
+images = np.random.default_rng(0).normal(size=(64, *shape)).astype("float32")
 model = keras.applications.MobileNet(
     shape, alpha=arguments.alpha, weights=None, classifier_activation=None
 )
-# statistics of these images, or the ranges of int8 would mean nothing
 for layer in model.layers:
     if isinstance(layer, keras.layers.BatchNormalization):
-        layer.momentum = 0.0
-model(images, training=True)
+        layer.momentum = 0.5
+# statistics close to those of these images, or int8 would have nothing to keep
+for start in range(0, len(images), 16):
+    model(images[start : start + 16], training=True)
 
 
 def prune(sparsity: float) -> None:
