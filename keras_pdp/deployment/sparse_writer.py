@@ -27,7 +27,8 @@ from keras_pdp.deployment.block_kernels import (
 from keras_pdp.deployment.flatbuffer import decoded, naming, schema_for
 from keras_pdp.deployment.packing import Once, inlined, pack, packed_bytes
 from keras_pdp.deployment.sparse_candidates import Candidates, numbers
-from keras_pdp.deployment.sparse_encoding import Array, Level, SparseLayout
+from keras_pdp.deployment.sparse_encoding import Array
+from keras_pdp.deployment.sparse_tables import sparsity_table
 from keras_pdp.deployment.sparsify import compressed, in_blocks
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
@@ -172,20 +173,21 @@ class _Writer:
 
     def _as_blocks(self, sharing: Sequence[ConstantTensor], kernel: BlockKernel) -> str:
         stored, layout = in_blocks(sharing[0].values, kernel.width)
-        sparsity = Once(self._sparsity(layout))
+        sparsity = Once(sparsity_table(self._schema, layout))
         refusal = self._replaced(sharing[0], stored, sparsity)
         if not refusal:
-            code = self._code("FULLY_CONNECTED", _BLOCKS_VERSION)
             self._tolerance = max(self._tolerance, kernel.tolerance)
             for tensor in sharing:
                 self._table(tensor).sparsity = sparsity
-                for _, op, _ in self._candidates.uses(tensor):
-                    op.opcodeIndex = code
+                for name, op, _ in self._candidates.uses(tensor):
+                    known = self._model.operatorCodes[op.opcodeIndex].version
+                    version = max(known, _BLOCKS_VERSION)
+                    op.opcodeIndex = self._code(name, version)
         return refusal
 
     def _behind_densify(self, sharing: Sequence[ConstantTensor]) -> str:
         stored, layout = compressed(sharing[0].values)
-        sparsity = Once(self._sparsity(layout))
+        sparsity = Once(sparsity_table(self._schema, layout))
         twins = [self._dense_twin(tensor) for tensor in sharing]
         ops = [self._schema.OperatorT(inputs=[0], outputs=[0]) for _ in sharing]
         refusal = self._replaced(sharing[0], stored, sparsity, *twins, *ops)
@@ -242,28 +244,6 @@ class _Writer:
             name=f"dense_{tensor.index}",
             hasRank=table.hasRank,
         )
-
-    def _sparsity(self, layout: SparseLayout) -> Any:
-        return self._schema.SparsityParametersT(
-            traversalOrder=np.array(layout.order, np.int32),
-            blockMap=np.array(layout.block_map, np.int32),
-            dimMetadata=[self._dimension(level) for level in layout.levels],
-        )
-
-    def _dimension(self, level: Level) -> Any:
-        formats = self._schema.DimensionType
-        if level.segments is None or level.indices is None:
-            return self._schema.DimensionMetadataT(formats.DENSE, level.size)
-        segments, indices = self._indices(level.segments), self._indices(level.indices)
-        return self._schema.DimensionMetadataT(
-            formats.SPARSE_CSR, 0, *segments, *indices
-        )
-
-    def _indices(self, numbers: Array) -> tuple[int, Any]:
-        """Which member of a union, and the member."""
-        name = {1: "Uint8Vector", 2: "Uint16Vector", 4: "Int32Vector"}[numbers.itemsize]
-        vector = getattr(self._schema, name + "T")
-        return getattr(self._schema.SparseIndexVector, name), vector(numbers)
 
     def _code(self, name: str, version: int) -> int:
         """The place of an op's code in the file, which is added if it isn't there."""
