@@ -80,11 +80,19 @@ def prepare_for_sparse_inference(model: keras.Model) -> keras.Model:
         >>> model = keras.applications.MobileNet(input_shape=(96, 96, 3), weights=None)
         >>> model = wrap(prepare_for_sparse_inference(model))
     """
-    return prepare_with_report(model)[0]
+    prepared, preparation = _prepared(model)
+    _warn(preparation)
+    return prepared
 
 
 def prepare_with_report(model: keras.Model) -> tuple[keras.Model, Preparation]:
     """`prepare_for_sparse_inference(model)` and the list of what it changed."""
+    prepared, preparation = _prepared(model)
+    _warn(preparation)
+    return prepared, preparation
+
+
+def _prepared(model: keras.Model) -> tuple[keras.Model, Preparation]:
     _check(model)
     check_backend()
     prepared = _functional(model)
@@ -103,10 +111,7 @@ def prepare_with_report(model: keras.Model) -> tuple[keras.Model, Preparation]:
             f"'{model.name}' can't be rewritten for sparse inference:\n"
             + "\n".join(f"  {line}" for line in grouped(report.findings))
         )
-    preparation = Preparation(model.name, tuple(changes), bool(_maps(prepared)))
-    if not preparation.exact:
-        _warn(preparation)
-    return prepared, preparation
+    return prepared, Preparation(model.name, tuple(changes), bool(_maps(prepared)))
 
 
 def _check(model: Any) -> None:
@@ -203,6 +208,8 @@ def _sparse(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
 
 
 def _warn(preparation: Preparation) -> None:
+    if preparation.exact:
+        return
     changed = [str(change) for change in preparation.changes if not change.exact]
     warnings.warn(
         f"'{preparation.name}' is prepared for sparse inference and computes another "
