@@ -76,11 +76,11 @@ def measure(
         browser: `None` leaves the browser out.
     """
     both = [each for file in files for each in (file, file.twin) if each is not None]
-    inputs = {next(iter(normal_inputs(both[0].path, 1))): data}
-    native = {file.path: native_outputs(file.path, inputs) for file in both}
-    times = times_in_turns([file.path for file in both], inputs, rounds)
+    inputs = {file.path: _named(file.path, data) for file in both}
+    native = {path: native_outputs(path, given) for path, given in inputs.items()}
+    times = times_in_turns(inputs, rounds)
     timed = {file.path: times[:, index] for index, file in enumerate(both)}
-    shown = _in_browser(both, inputs, rounds, browser)
+    shown = _in_browser(inputs, rounds, browser)
     in_browser = {path: each.latencies_ms for path, each in shown.items()}
     measurements = []
     for file in files:
@@ -106,16 +106,21 @@ def measure(
     return measurements
 
 
+def _named(path: Path, data: Array) -> dict[str, Array]:
+    """The data by the name of the file's input, which rewriting a net may change."""
+    (name,) = normal_inputs(path, 1)
+    return {name: data}
+
+
 def _in_browser(
-    files: Sequence[Exported],
-    inputs: Mapping[str, Array],
+    inputs: Mapping[Path, Mapping[str, Array]],
     rounds: int,
     browser: Browser | None,
 ) -> dict[Path, Measured]:
     if browser is None:
         return {}
-    results = browser.run([Job(file.path, inputs, rounds) for file in files])
-    return {file.path: result for file, result in zip(files, results, strict=True)}
+    jobs = [Job(path, given, rounds) for path, given in inputs.items()]
+    return dict(zip(inputs, browser.run(jobs), strict=True))
 
 
 def _speed(

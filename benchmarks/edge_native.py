@@ -1,7 +1,8 @@
 """Times .tflite files on this machine's processor, in turns, one thread."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,29 @@ WARM_UP_RUNS = 5
 
 
 def times_in_turns(
-    files: Sequence[Path], inputs: Mapping[str, npt.NDArray[Any]], rounds: int
+    files: Mapping[Path, Mapping[str, npt.NDArray[Any]]], rounds: int
 ) -> npt.NDArray[np.float64]:
     """Milliseconds `(rounds, files)`: in each round every file runs once.
 
     The thread's own time is taken, so that what else runs on the machine counts little.
 
     Args:
-        files: .tflite files of batch 1 with the same inputs.
-        inputs: `(samples, ...)` by the input's name, of which the first is run.
+        files: .tflite files of batch 1, with their inputs `(samples, ...)` by name, of
+            which the first sample is run.
         rounds: how many.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    sample = {name: array[:1] for name, array in inputs.items()}
-    runs = []
-    for file in files:
+    runs: list[Callable[[], Any]] = []
+    for file, inputs in files.items():
         interpreter = Interpreter(str(file), num_threads=1)
         interpreter.allocate_tensors()
-        runs.append(interpreter.get_signature_runner())
+        sample = {name: array[:1] for name, array in inputs.items()}
+        runs.append(partial(interpreter.get_signature_runner(), **sample))
     for run in runs:
         for _ in range(WARM_UP_RUNS):
-            run(**sample)
-    return np.array(
-        [[_milliseconds(run, sample) for run in runs] for _ in range(rounds)]
-    )
+            run()
+    return np.array([[_milliseconds(run) for run in runs] for _ in range(rounds)])
 
 
 def speed_up(
@@ -49,7 +48,7 @@ def speed_up(
     return float(np.median(baseline / measured))
 
 
-def _milliseconds(run: Any, sample: Mapping[str, npt.NDArray[Any]]) -> float:
+def _milliseconds(run: Callable[[], Any]) -> float:
     start = time.thread_time()
-    run(**sample)
+    run()
     return 1000 * (time.thread_time() - start)
