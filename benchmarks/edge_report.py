@@ -13,9 +13,9 @@ from benchmarks.edge_picture import draw
 WHERE_NOTHING_IS_FASTER = """\
 What does not get faster, and where: unstructured and N:M zeros make no file faster on
 an x86 processor with AVX, whose runtime has no kernels for them, however the file is
-stored; the runtime has no N:M kernels anywhere; and zeros in int8 files make nothing
-faster on any processor, because the sparse kernels are float ones. What is faster
-everywhere is a net with fewer channels."""
+stored; the runtime has no N:M kernels anywhere; and such zeros in int8 files make
+nothing faster on any processor, because the sparse kernels are float ones. What is
+faster everywhere is a net with fewer channels."""
 
 
 def as_dict(
