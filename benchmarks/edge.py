@@ -24,10 +24,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
+import numpy.typing as npt
 
 from benchmarks import edge_nets as nets
 from benchmarks import edge_report
-from benchmarks.edge_export import exported
+from benchmarks.edge_export import Exported, Refused, exported
 from benchmarks.edge_goals import outcomes
 from benchmarks.edge_machine import circumstances
 from benchmarks.edge_measure import Measurement, measure
@@ -72,7 +74,7 @@ FULL = (
             prepared_dense(),
             unstructured(80, prepared=True),
             unstructured(90, FLOATS_AND_INT8, prepared=True),
-            unstructured(95, BOTH, prepared=True),
+            unstructured(95, prepared=True),
         ),
     ),
     Plan(
@@ -93,7 +95,8 @@ FULL = (
             dense(),
             *(channels(percent) for percent in (25, 50, 75)),
             prepared_dense(),
-            *(unstructured(percent, BOTH, prepared=True) for percent in (80, 90, 95)),
+            *(unstructured(percent, BOTH, prepared=True) for percent in (80, 90)),
+            unstructured(95, prepared=True),
         ),
     ),
     Plan(
@@ -154,17 +157,19 @@ def main() -> None:
     made = circumstances() | {"command": _command(arguments)}
     rounds = arguments.rounds or (15 if arguments.short else 60)
     with _folder(arguments.files) as folder, _browser() as browser:
-        measurements = [
-            each
-            for plan in (SHORT if arguments.short else FULL)
-            for each in _measured(plan, folder, rounds, browser)
-        ]
+        measurements: list[Measurement] = []
+        refused: list[Refused] = []
+        for plan in SHORT if arguments.short else FULL:
+            files, data = _exported(plan, folder, refused)
+            print(f"{plan.name}: measuring {len(files)} files", flush=True)
+            measurements += measure(plan.name, files, data, rounds, browser)
         made |= {
             "rounds": rounds,
             "seconds": round(time.perf_counter() - start),
             "chromium": browser and browser.version,
             "litertjs": browser and _litertjs(),
         }
+    made["refused"] = [vars(each) for each in refused]
     found = outcomes(measurements)
     name = "edge_short" if arguments.short else "edge"
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -172,9 +177,10 @@ def main() -> None:
     print(edge_report.markdown(measurements, found, made))
 
 
-def _measured(
-    plan: Plan, folder: Path, rounds: int, browser: Browser | None
-) -> list[Measurement]:
+def _exported(
+    plan: Plan, folder: Path, refused: list[Refused]
+) -> tuple[list[Exported], npt.NDArray[np.float32]]:
+    """The files of a plan, and inputs to run them on; adds to `refused`."""
     print(f"{plan.name}: building", flush=True)
     keras.utils.set_random_seed(nets.SEED)
     net = nets.calibrate(plan.net())
@@ -182,10 +188,13 @@ def _measured(
     files = []
     for variant in plan.variants:
         for file in exported(net, variant, data, folder):
+            if isinstance(file, Refused):
+                print(f"  {file.variant}, {file.precision}: {file.reason}", flush=True)
+                refused.append(file)
+                continue
             print(f"  {file.path.name}: {file.stored}, {file.verdict}", flush=True)
             files.append(file)
-    print(f"{plan.name}: measuring {len(files)} files", flush=True)
-    return measure(plan.name, files, data, rounds, browser)
+    return files, data
 
 
 def _arguments() -> argparse.Namespace:

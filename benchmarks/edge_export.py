@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.edge_macs import macs, nonzero_macs
 from benchmarks.edge_variants import Precision, Sparse, Variant
-from keras_pdp import TFLiteReport, to_tflite
+from keras_pdp import ExportError, TFLiteReport, to_tflite
 
 COMPARED_WITH_KERAS = 16
 
@@ -56,9 +56,26 @@ class Exported:
         return self.report.gzip_bytes
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A file that `to_tflite` did not write, because it was not right.
+
+    Args:
+        net: the net.
+        variant: what was made of it.
+        precision: as in `Exported`.
+        reason: what `to_tflite` says.
+    """
+
+    net: str
+    variant: str
+    precision: str
+    reason: str
+
+
 def exported(
     net: keras.Model, variant: Variant, data: npt.NDArray[Any], folder: Path
-) -> Iterator[Exported]:
+) -> Iterator[Exported | Refused]:
     """Writes the files of one variant.
 
     Args:
@@ -71,7 +88,11 @@ def exported(
     for precision in variant.precisions:
         name = f"{net.name} {variant.name} {precision or 'float32'}"
         path = folder / f"{_file_name(name)}.tflite"
-        file = _written(model, variant, precision, data, path, variant.sparse)
+        try:
+            file = _written(model, variant, precision, data, path, variant.sparse)
+        except ExportError as error:
+            yield Refused(net.name, variant.name, precision or "float32", str(error))
+            continue
         if file.stored == "sparse":
             dense = path.with_name(f"{path.stem}_dense.tflite")
             twin = _written(model, variant, precision, data, dense, False)

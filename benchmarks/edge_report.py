@@ -69,6 +69,12 @@ def markdown(
     for net in dict.fromkeys(each.net for each in measurements):
         rows = [each for each in measurements if each.net == net]
         parts += [f"## {net}", _table(_HEAD, [_cells(each) for each in rows])]
+    if circumstances["refused"]:
+        lines = [
+            f"* {each['net']}, {each['variant']}, {each['precision']}: {each['reason']}"
+            for each in circumstances["refused"]
+        ]
+        parts += ["## Not written, because not right", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
