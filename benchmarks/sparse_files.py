@@ -1,6 +1,6 @@
 """How large sparse .tflite files are: MobileNetV1 with zeros in its 1×1 convolutions.
 
-    python benchmarks/sparse_files.py                six minutes on two cores
+    python benchmarks/sparse_files.py                some minutes on two cores
     python benchmarks/sparse_files.py --size 96 --alpha 0.25
 
 Random weights, of which the smallest of each 1×1 convolution are zero: sizes depend on
