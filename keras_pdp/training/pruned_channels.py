@@ -1,6 +1,6 @@
 """The output channels of a kernel, with all that goes with a channel when it goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -95,14 +95,14 @@ class PrunedChannels(PrunedKernel):
 
     def _keeps_now(self) -> Tensor:
         w = read(self.variable)
-        return read(self.keep) if self.coupled else self._own(_own_hard)(w, *self._cut)
+        return read(self.keep) if self.coupled else self._own_keep(w)
 
     def _gated(self, given: list[Tensor], training: bool) -> list[Tensor]:
         def hard() -> list[Tensor]:
             keep = ops.cond(
                 self._is_coupled,
                 lambda: read(self.keep),
-                lambda: self._own(_own_hard)(given[0], *self._cut),
+                lambda: self._own_keep(given[0]),
             )
             return self._silenced(given, keep)
 
@@ -111,11 +111,11 @@ class PrunedChannels(PrunedKernel):
                 self._is_coupled,
                 # A few cheap operations: not worth a program of their own.
                 lambda: mask.coupled_mask(
-                    _mean_square(given[0], self.granularity, self.layout),
+                    _mean_square(given[0], self.layout),
                     read(self.margin),
                     read(self.share),
                 ),
-                lambda: self._own(_own_soft)(given[0], *self._cut, read(self.tau)),
+                lambda: self._own_gate(given[0]),
             )
             return self._scaled(given, gate)
 
@@ -146,10 +146,6 @@ class PrunedChannels(PrunedKernel):
         return ops.reshape(gate, shape)
 
     @property
-    def _cut(self) -> tuple[Tensor]:
-        return (read(self.pruned),)
-
-    @property
     def _is_coupled(self) -> Tensor:
         return ops.max(read(self.goal)) > UNSET
 
@@ -157,8 +153,12 @@ class PrunedChannels(PrunedKernel):
     def _tau_shape(self) -> tuple[int, ...]:
         return (self.units,)
 
-    def _own(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return compiled(function, granularity=self.granularity, layout=self.layout)
+    def _own_keep(self, w: Tensor) -> Tensor:
+        return compiled(_own_hard, layout=self.layout)(w, read(self.pruned))
+
+    def _own_gate(self, w: Tensor) -> Tensor:
+        gate = compiled(_own_soft, granularity=self.granularity, layout=self.layout)
+        return gate(w, read(self.pruned), read(self.tau))
 
 
 def mean_squares(kernels: Sequence[PrunedChannels]) -> list[np.ndarray]:
@@ -166,38 +166,43 @@ def mean_squares(kernels: Sequence[PrunedChannels]) -> list[np.ndarray]:
 
     One compiled program and one transfer for all of them.
     """
-    views = tuple((kernel.granularity, kernel.layout) for kernel in kernels)
+    layouts = tuple(kernel.layout for kernel in kernels)
     weights = [read(kernel.variable) for kernel in kernels]
-    together = ops.convert_to_numpy(compiled(_mean_squares, views=views)(*weights))
+    together = ops.convert_to_numpy(compiled(_mean_squares, layouts=layouts)(*weights))
     ends = np.cumsum([kernel.units for kernel in kernels])
     return np.split(np.asarray(together), ends[:-1])
 
 
-def _mean_squares(
-    *weights: Tensor, views: tuple[tuple[Granularity, Layout], ...]
-) -> Tensor:
+def _mean_squares(*weights: Tensor, layouts: tuple[Layout, ...]) -> Tensor:
     return ops.concatenate(
-        [
-            _mean_square(w, granularity, layout)
-            for w, (granularity, layout) in zip(weights, views, strict=True)
-        ]
+        [_mean_square(w, layout) for w, layout in zip(weights, layouts, strict=True)]
     )
 
 
-def _mean_square(w: Tensor, granularity: Granularity, layout: Layout) -> Tensor:
-    units = granularity.split(ops.cast(layout.bring(w), "float32"))
-    return ops.mean(ops.square(units[0]), axis=-1)
+def _mean_square(w: Tensor, layout: Layout) -> Tensor:
+    """Of each output channel; reduced as it is stored, without a transposition."""
+    others = tuple(i for i in range(len(w.shape)) if i not in layout.output_axes)
+    square = ops.square(ops.cast(w, "float32"))
+    return ops.reshape(ops.mean(square, axis=others) if others else square, (-1,))
+
+
+def _scores(w: Tensor, layout: Layout) -> Tensor:
+    """The root mean square of each output channel, as in `mask.scores`.
+
+    Gradients of transpositions inside a condition can't be compiled by XLA.
+    """
+    square = _mean_square(w, layout)
+    alive = square > 0.0  # the root's slope at 0 is infinite
+    return ops.where(alive, ops.sqrt(ops.where(alive, square, 1.0)), 0.0)
 
 
 def _own_soft(
     w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
 ) -> Tensor:
-    s = mask.scores(layout.bring(w), granularity)
-    t = ops.stop_gradient(mask.cut(s, pruned, granularity))
-    return mask.sigmoid_mask(s, t, tau)[0]
+    s = _scores(w, layout)
+    t = ops.stop_gradient(mask.cut(ops.expand_dims(s, 0), pruned, granularity))
+    return mask.sigmoid_mask(s, t[0], tau)
 
 
-def _own_hard(
-    w: Tensor, pruned: Tensor, *, granularity: Granularity, layout: Layout
-) -> Tensor:
-    return threshold.kept(mask.scores(layout.bring(w), granularity)[0], pruned)
+def _own_hard(w: Tensor, pruned: Tensor, *, layout: Layout) -> Tensor:
+    return threshold.kept(_scores(w, layout), pruned)
