@@ -66,11 +66,15 @@ def prepared_dense(precisions: tuple[Precision, ...] = (None,)) -> Variant:
 
 
 def channels(percent: int, precisions: tuple[Precision, ...] = BOTH) -> Variant:
-    """Channels removed from the graph."""
+    """Channels removed from the graph: the same share in every layer but the last."""
 
     def make(net: keras.Model) -> keras.Model:
-        wrapped = wrap(net, Channel(), select=lambda layer: _hidden(layer, net))
-        return shrink(calibrate(_stripped(wrapped, percent / 100)))
+        hidden = [layer.name for layer in net.layers if _hidden(layer, net)]
+        wrapped = wrap(
+            net, Channel(round_to=8), select=lambda layer: layer.name in hidden
+        )
+        shares = dict.fromkeys(hidden, percent / 100)
+        return shrink(calibrate(_stripped(wrapped, PDPCallback(allocation=shares))))
 
     return Variant(f"channels {percent} %", make, precisions)
 
@@ -88,7 +92,7 @@ def unstructured(
         if prepared:
             net = prepare_for_sparse_inference(net)
         wrapped = wrap(net, Unstructured(), select=_product)
-        return calibrate(_stripped(wrapped, percent / 100))
+        return calibrate(_stripped(wrapped, _evenly(percent)))
 
     name = f"unstructured {percent} %" + (", prepared" if prepared else "")
     if sparse is False:
@@ -101,7 +105,7 @@ def two_of_four(precisions: tuple[Precision, ...] = BOTH) -> Variant:
 
     def make(net: keras.Model) -> keras.Model:
         wrapped = wrap(net, NofM(2, 4), select=_divisible_product)
-        return calibrate(_stripped(wrapped, None))
+        return calibrate(_stripped(wrapped, PDPCallback()))
 
     return Variant("2:4", make, precisions)
 
@@ -111,21 +115,20 @@ def block(width: int, percent: int, precisions: tuple[Precision, ...]) -> Varian
 
     def make(net: keras.Model) -> keras.Model:
         wrapped = wrap(net, Block((width, 1)), select=_product)
-        return calibrate(_stripped(wrapped, percent / 100))
+        return calibrate(_stripped(wrapped, _evenly(percent)))
 
     return Variant(f"block 1x{width} {percent} %", make, precisions)
 
 
-def _stripped(wrapped: keras.Model, sparsity: float | None) -> keras.Model:
+def _stripped(wrapped: keras.Model, pdp: PDPCallback) -> keras.Model:
     """The plain model with hard masks, by magnitude: no training."""
-    pdp = (
-        PDPCallback()
-        if sparsity is None  # N:M brings its own
-        else PDPCallback(sparsity, allocation=uniform)
-    )
     pdp.set_model(wrapped)
     pdp.update(1.0)
     return strip(wrapped)
+
+
+def _evenly(percent: int) -> PDPCallback:
+    return PDPCallback(percent / 100, allocation=uniform)
 
 
 def _product(layer: keras.Layer) -> bool:
