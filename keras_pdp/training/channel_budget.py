@@ -152,11 +152,11 @@ def _met(
     sparsity: float,
     allocation: Shares,
 ) -> list[int]:
-    """Counts for the sharing groups whose cost comes nearest to the budget."""
+    """Counts for the sharing groups: the least that saves the budget."""
     none = [*before, *(0 for _ in plan.sharing)]
     whole = price(none)
     savings = _savings(price, none, [1] * len(none))[len(before) :]
-    each = np.array(savings) / np.mean(savings)
+    each = np.maximum(savings, 1e-9 * whole) / (np.mean(savings) or 1.0)
     candidates = {
         group.name: _candidate(group, saving, weight, squares)
         for group, saving, weight in zip(plan.sharing, savings, each, strict=True)
@@ -171,20 +171,19 @@ def _met(
 
     budget = sparsity * whole
     low, high = 0.0, _MOST
-    best = min(
-        (counts_at(low), counts_at(high)), key=lambda c: abs(saved_at(c) - budget)
-    )
+    tried = [counts_at(low), counts_at(high)]
     for _ in range(40):
         middle = 0.5 * (low + high)
-        counts = counts_at(middle)
-        if saved_at(counts) < budget:
+        tried.append(counts_at(middle))
+        if saved_at(tried[-1]) < budget:
             low = middle
         else:
             high = middle
-        best = min(best, counts, key=lambda c: abs(saved_at(c) - budget))
-    most = saved_at(counts_at(_MOST))
-    if most < budget:
-        _warn_out_of_reach(most / whole, sparsity)
+    enough = [counts for counts in tried if saved_at(counts) >= budget]
+    if enough:
+        return min(enough, key=saved_at)
+    best = max(tried, key=saved_at)
+    _warn_out_of_reach(saved_at(best) / whole, sparsity)
     return best
 
 

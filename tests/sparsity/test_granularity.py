@@ -5,6 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import ops
 
 from keras_pdp import Block, Channel, NofM, Unstructured
@@ -196,3 +198,31 @@ def test_split_works_inside_a_traced_function(granularity):
         lambda w: granularity.join(2.0 * granularity.split(w), shape), cases.MODES[-1]
     )
     np.testing.assert_array_equal(ops.convert_to_numpy(doubled(w)), 2.0 * w)
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 10), st.integers(0, 60), st.sampled_from([1, 3])
+)
+def test_what_stays_is_a_multiple_of_round_to(channels, multiple, wanted, window):
+    granularity = Channel(round_to=multiple)
+    shape = (window, 2, channels)
+    pruned = granularity.allowed(wanted, shape)
+    kept = channels - pruned
+    assert kept > 0
+    assert kept == channels or kept % multiple == 0
+    # Nothing that is allowed is nearer to what was wanted.
+    others = [channels, *range(multiple, channels + 1, multiple)]
+    assert abs(pruned - wanted) == min(abs(channels - k - wanted) for k in others)
+    assert pruned <= granularity.prunable_count(shape)
+
+
+def test_other_granularities_may_prune_all_but_one():
+    assert Unstructured().allowed(99, (3, 4)) == 11
+    assert Channel().allowed(99, (3, 4)) == 3
+    assert Channel(axis=-2).allowed(1, (3, 4)) == 1
+
+
+@pytest.mark.parametrize("value, error", [(0, ValueError), (2.0, TypeError)])
+def test_round_to_is_a_count(value, error):
+    with pytest.raises(error, match="`round_to` should be an integer"):
+        Channel(round_to=value)
