@@ -89,7 +89,7 @@ class PrunedChannels(PrunedKernel):
         return ops.broadcast_to(keep, tuple(self.variable.shape))
 
     def freeze(self) -> None:
-        keep = self._keeps_now()
+        keep = ops.copy(self._keeps_now())
         super().freeze()
         self.keep.assign(keep)
 

@@ -107,7 +107,8 @@ class PrunedKernel:
     def freeze(self) -> None:
         """Stores the hard mask; raises where a weight is not finite."""
         self.values()
-        self.mask.assign(self.hard())
+        # A copy: JAX gives each variable's buffer away in a step, so none may be shared.
+        self.mask.assign(ops.copy(self.hard()))
 
     def candidate(self) -> Candidate:
         """The units as they compete for a shared budget."""

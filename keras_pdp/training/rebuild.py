@@ -45,6 +45,7 @@ def rebuilt(
     replace: Replace,
     transfer: Transfer | None = None,
     describe: Describe = lambda model, config: config,
+    enter: Callable[[keras.Layer], bool] | None = None,
 ) -> keras.Model:
     """The model with every layer replaced, and the weights of the old ones.
 
@@ -55,6 +56,8 @@ def rebuilt(
             copying them, pruned where a wrapper is left out.
         describe: Changes the configuration of a model, also of nested ones. Defaults
             to leaving it as it is.
+        enter: Whether a nested layer is a model to rebuild, rather than a layer to
+            replace. Defaults to all that are `possible`.
 
     Returns:
         A new model of the same class, compiled as the old one is.

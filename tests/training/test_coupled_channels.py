@@ -1,6 +1,11 @@
 """Channels that hang together: one mask, and nothing of them is left in the end."""
 
+import importlib.util
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -29,6 +34,7 @@ from keras_pdp.training.coupling import coupling_of
 from keras_pdp.training.surgery import named_wrappers
 from tests.training.channel_nets import NETS, chain, concatenated, data, residual
 
+ROOT = Path(__file__).parents[2]
 every_net = pytest.mark.parametrize("make", NETS.values(), ids=NETS.keys())
 quiet = pytest.mark.filterwarnings("ignore:Not pruned")
 
@@ -513,3 +519,36 @@ def test_a_schedule_closes_one_channel_after_the_other():
         seen.append(sum(int((~keeps(model, g)[0]).sum()) for g in free_groups(model)))
     assert seen == sorted(seen) and seen[0] == 0 and len(set(seen)) >= 4
     assert seen[-1] == sum(goal(group) for group in free_groups(model))
+
+
+ON_ANOTHER_BACKEND = """
+import keras
+from keras_pdp import Channel, PDPCallback, strip, wrap
+from tests.training.channel_nets import data, residual
+from tests.training.test_coupled_channels import Watch, assert_one_mask
+
+model = wrap(residual(), Channel())
+model.compile(keras.optimizers.SGD(0.05), "mse")
+x, y = data(model)
+callbacks = [PDPCallback(0.5), Watch()]
+model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=callbacks)
+assert_one_mask(model)
+assert all(bool(w.frozen.value) for w in model.layers if hasattr(w, "frozen"))
+same = strip(model).predict(x, verbose=0) == model.predict(x, verbose=0)
+print(keras.backend.backend(), bool(same.all()))
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_channels_are_pruned_as_one_on(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ANOTHER_BACKEND],
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().endswith(f"{backend} True"), done.stderr[-2000:]
