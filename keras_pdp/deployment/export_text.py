@@ -20,7 +20,8 @@ _SPARSE_LATENCY_NOTE = (
 )
 _VERDICTS = {
     "eligible": "the file can run faster on ARM, WebAssembly; not on x86 with AVX",
-    "inert": "sparse kernels do not take the file; it is computed rightly, no faster",
+    "inert": "sparse kernels do not take the file, but for Dense layers by blocks; all "
+    "is computed rightly, the rest no faster",
     "unsafe": "stored sparsely, the file would be computed wrongly on ARM and in "
     "WebAssembly",
 }

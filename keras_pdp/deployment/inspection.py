@@ -64,12 +64,14 @@ def sparse_inference_report(
 
 
 def _of_file(path: Path) -> SparseInferenceReport:
-    if path.suffix == ".tflite":
-        return _of_bytes(path.read_bytes(), str(path))
-    if path.suffix != ".keras":
+    is_tflite = path.suffix.lower() == ".tflite"
+    # Keras itself opens no file named .KERAS
+    if not is_tflite and path.suffix != ".keras":
         raise ValueError(f"expected a .keras or .tflite file, received '{path}'")
     if not path.exists():
         raise FileNotFoundError(f"there is no file '{path}'")
+    if is_tflite:
+        return _of_bytes(path.read_bytes(), str(path))
     return _of_model(keras.models.load_model(path, compile=False), str(path))
 
 
@@ -85,7 +87,9 @@ def _of_bytes(data: bytes, name: str) -> SparseInferenceReport:
         for weight in decoded(data, name).constants
         if weight.subgraph == 0 and weight.is_weight and weight.op in _TAKES_SPARSE
     ]
-    if any(weight.storage != "dense" for weight in weights):
+    if any(weight.storage == "csr" for weight in weights):
         return judged(data, name=name)
-    with_zeros = [weight.index for weight in weights if weight.zeros]
-    return judged(data, with_zeros, name=name)
+    # Blocks have kernels of their own, whatever becomes of the others.
+    dense = [weight for weight in weights if weight.storage == "dense"]
+    with_zeros = [weight.index for weight in dense if weight.zeros]
+    return judged(data, with_zeros or None, name=name)

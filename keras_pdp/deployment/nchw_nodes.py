@@ -58,7 +58,7 @@ class Node:
 
     @property
     def result(self) -> Tensor:
-        """The first tensor that it gives."""
+        """The first tensor that it gives; not for ops without outputs."""
         return self.graph.tensors[self.operator.outputs[0]]
 
 
@@ -69,14 +69,12 @@ def nodes_of(graph: Graph) -> tuple[Node, ...]:
         graph: the graph.
 
     Returns:
-        Its nodes, in the order in which they run. Ops without outputs are left out.
+        Its nodes, in the order in which they run.
     """
     makers = {x: op for op in graph.operators for x in op.outputs}
     taken: set[int] = set()
     nodes = []
     for operator in graph.operators:
-        if not operator.outputs:
-            continue
         inputs = graph.computed(operator.inputs)
         pad = _pad_before(graph, operator, makers)
         margins = _margins(graph, pad) if pad is not None else None

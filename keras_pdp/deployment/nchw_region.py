@@ -154,8 +154,11 @@ class _Walk:
         return tuple({id(part): part for part in self._inside.values()}.values())
 
     def step(self, node: Node, its: Fit) -> None:
-        output = node.operator.outputs[0]
         reached = [x for x in node.inputs if x in self._inside]
+        if not node.operator.outputs:
+            self.obstacles += [Obstacle(node, its)] if reached else []
+            return
+        output = node.operator.outputs[0]
         if its.role is Role.START:
             self._inside[output] = Part()
             self._start(node, its, bool(reached))
@@ -211,8 +214,8 @@ def _matrix(node: Node) -> Iterator[ConstantTensor]:
 
 def _float_weight(node: Node, kind: str) -> ConstantTensor | None:
     weight = node.tensor(1) if node.kind == kind else None
-    constant = weight.constant if weight is not None else None
-    return constant if constant is not None and constant.dtype in _FLOATS else None
+    # By the type that the op reads: integers behind a DEQUANTIZE are floats by then.
+    return weight.constant if weight is not None and weight.dtype in _FLOATS else None
 
 
 def _counted(node: Node) -> Iterator[ConstantTensor]:

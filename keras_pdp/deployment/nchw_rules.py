@@ -13,7 +13,7 @@ against what the sparse kernels compute.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from keras_pdp.deployment.nchw_nodes import NO_MARGINS, Node
@@ -50,17 +50,41 @@ _END = Fit(Role.END)
 # Activations that the runtime takes apart from the op that they are fused into.
 _FUSED = ("NONE", "RELU", "RELU6")
 
+_COMPUTED = Fit(Role.OUTSIDE, "has weights that are computed", "use constant weights")
+_PADDED = Fit(
+    Role.OUTSIDE,
+    "is padded in a way that the runtime may take for that of a start",
+    'use one ZeroPadding2D(1) and padding="valid", for this layer alone',
+)
 _ODD = Fit(
     Role.OUTSIDE,
     "strides over a map of odd size, where the converter writes every padding as SAME",
     "use inputs whose maps have even sizes, such as multiples of 32",
 )
 _POOLED = "shrink the map with a stride-2 depthwise convolution"
+_TAKE_OUT = "take it out of the convolutional part"
 _FIRST = "put it before the 3×3 stride-2 convolution that starts the sparse part, or "
 
 
 def fit(node: Node) -> Fit:
     """The role of an op, by its kind, options and shapes."""
+    if not node.operator.outputs:
+        return _outside("keeps what it reads and gives nothing", _TAKE_OUT)
+    # Before all that makes an op odd: what only may start must not pass for what can't.
+    if _may_start(node):
+        return _start(node)
+    misfit = _misfit(node)
+    if misfit is not None:
+        return misfit
+    rule = _RULES.get(node.kind)
+    if rule is not None:
+        return rule(node)
+    advice = _INSTEAD.get(node.kind, _TAKE_OUT)
+    return _outside("has no channels-first kernel", advice)
+
+
+def _misfit(node: Node) -> Fit | None:
+    """What keeps an op of any kind out."""
     if not node.inputs:
         return _outside("reads nothing that is computed", "take it out")
     if _other_dtypes(node):
@@ -71,19 +95,46 @@ def fit(node: Node) -> Fit:
     if node.options.activation not in _FUSED:
         return _outside(
             f"has {node.options.activation} fused into it",
-            "use a ReLU or ReLU6, or another activation as a layer of its own",
+            "use ReLU, ReLU6, swish or hard swish",
         )
-    rule = _RULES.get(node.kind)
-    if rule is not None:
-        return rule(node)
-    advice = _INSTEAD.get(node.kind, "take it out of the convolutional part")
-    return _outside("has no channels-first kernel", advice)
+    return None
+
+
+def _may_start(node: Node) -> bool:
+    """Whether some version of the runtime may start here: `False` only if none does."""
+    weight, options = node.tensor(1), node.options
+    if node.kind != "CONV_2D" or weight is None or weight.shape[1:] != (3, 3, 3):
+        return False
+    if options.stride != (2, 2) or options.dilation != (1, 1):
+        return False
+    if node.inputs and (_is_grouped(node) or _has_integers_only(node)):
+        return False
+    by_one = not options.same and node.margins == ((1, 1), (1, 1))
+    return by_one or node.padded
+
+
+def _is_grouped(node: Node) -> bool:
+    shape = node.source.shape
+    return len(shape) == 4 and shape[3] not in (-1, 3)
+
+
+def _has_integers_only(node: Node) -> bool:
+    return not any("float" in each.dtype for each in (node.source, node.result))
+
+
+def _start(node: Node) -> Fit:
+    doubt = _misfit(node)
+    if doubt is None and _weight(node) is None:
+        doubt = _COMPUTED
+    if doubt is None and node.padded:
+        doubt = _PADDED
+    return Fit(Role.START) if doubt is None else replace(doubt, role=Role.START)
 
 
 def _convolution(node: Node) -> Fit:
     weight, options = _weight(node), node.options
     if weight is None or len(node.source.shape) != 4:
-        return _outside("has weights that are computed", "use constant weights")
+        return _COMPUTED
     _, height, width, channels = weight.shape
     if channels != node.source.shape[3]:
         return _outside("is a grouped convolution", "use groups=1")
@@ -92,7 +143,7 @@ def _convolution(node: Node) -> Fit:
     if (height, width) == (1, 1):
         return _pointwise(node)
     if (height, width, channels) == (3, 3, 3) and options.stride == (2, 2):
-        return _stem(node)
+        return _unlike_a_start(node)
     return _outside(
         f"is a {height}×{width} convolution",
         "use a 3×3 or 5×5 depthwise convolution and a 1×1 convolution; the only dense "
@@ -111,15 +162,7 @@ def _pointwise(node: Node) -> Fit:
     return _INSIDE
 
 
-def _stem(node: Node) -> Fit:
-    if node.padded:
-        return Fit(
-            Role.START,
-            "is padded in a way that the runtime may take for that of a start",
-            'use one ZeroPadding2D(1) and padding="valid", for this layer alone',
-        )
-    if not node.options.same and node.margins == ((1, 1), (1, 1)):
-        return Fit(Role.START)
+def _unlike_a_start(node: Node) -> Fit:
     if _has_odd_map(node):
         return _ODD
     return _outside(
@@ -131,7 +174,7 @@ def _stem(node: Node) -> Fit:
 def _depthwise(node: Node) -> Fit:
     weight, options = _weight(node), node.options
     if weight is None or len(node.source.shape) != 4:
-        return _outside("has weights that are computed", "use constant weights")
+        return _COMPUTED
     _, height, width, channels = weight.shape
     if channels != node.source.shape[3]:
         return _outside("has a depth multiplier", "use depth_multiplier=1")
@@ -190,6 +233,13 @@ def _activation(node: Node) -> Fit:
     return _outside("is not on a map", "use it behind the last Dense layer only")
 
 
+def _recent(node: Node) -> Fit:
+    return _outside(
+        "has a channels-first kernel in the newest versions of the runtime only",
+        "use ReLU, swish or hard swish",
+    )
+
+
 def _resize(node: Node) -> Fit:
     sizes = (*node.source.shape[1:3], *node.result.shape[1:3])
     if len(node.source.shape) == 4 and min(sizes) > 1:
@@ -242,7 +292,7 @@ _RULES: dict[str, Callable[[Node], Fit]] = {
     "DEPTHWISE_CONV_2D": _depthwise,
     "DEPTH_TO_SPACE": _depth_to_space,
     "ELU": _activation,
-    "GELU": _activation,
+    "GELU": _recent,
     "HARD_SWISH": _activation,
     "LEAKY_RELU": _activation,
     "LOGISTIC": _activation,
@@ -251,7 +301,7 @@ _RULES: dict[str, Callable[[Node], Fit]] = {
     "RELU": _activation,
     "RELU6": _activation,
     "RESIZE_BILINEAR": _resize,
-    "TANH": _activation,
+    "TANH": _recent,
 }
 
 _HEAD = "end with GlobalAveragePooling2D(), without keepdims, and Dense layers"

@@ -30,7 +30,7 @@ Verdict: TypeAlias = Literal["eligible", "inert", "unsafe"]
 
 _MEANING: dict[Verdict, str] = {
     "eligible": "the sparse kernels of ARM, WebAssembly and RISC-V compute it",
-    "inert": "it is computed as a dense model is, rightly and no faster",
+    "inert": "it is computed rightly, and no faster but for Dense layers by blocks",
     "unsafe": "sparsely stored, it would be computed wrongly on ARM and WebAssembly",
 }
 
@@ -111,6 +111,19 @@ def grouped(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
+_DENSE = Finding(
+    "the model",
+    "has no weight that is stored sparsely, so dense kernels compute it",
+    "prune it, and export it with sparse storage",
+)
+_BY_BLOCKS = Finding(
+    "the model",
+    "has no sparse weights but those of Dense layers stored by blocks, which have "
+    "kernels of their own, on x86 as well",
+    "nothing needs to change: they do not ask for the sparse kernels of convolutions",
+)
+
+
 def judged(
     data: bytes, sparse: Collection[int] | None = None, *, name: str = "the file"
 ) -> SparseInferenceReport:
@@ -137,13 +150,14 @@ def judged(
         stored = stored or bool(sparse)
         how = f"as if {len(sparse)} weights were stored sparsely"
     if not stored:
-        finding = Finding(
-            "the model",
-            "has no weight that is stored sparsely, so dense kernels compute it",
-            "prune it, and export it with sparse storage",
-        )
+        finding = _BY_BLOCKS if _has_blocks(graphs) else _DENSE
         return SparseInferenceReport(name, how, "inert", None, (finding,))
     return _combined(name, how, [region_of(graph) for graph in graphs])
+
+
+def _has_blocks(graphs: tuple[Graph, ...]) -> bool:
+    constants = (tensor.constant for graph in graphs for tensor in graph.tensors)
+    return any(each is not None and each.storage == "block" for each in constants)
 
 
 def _check_constants(graphs: tuple[Graph, ...], sparse: Collection[int]) -> None:
@@ -240,5 +254,8 @@ def _too_dense(region: Region) -> Iterator[Finding]:
 
 
 def _described(obstacle: Obstacle) -> str:
-    operator, result = obstacle.node.operator, obstacle.node.result
-    return f"op {operator.index} {operator.kind} ({result.name.split(';')[0]})"
+    node = obstacle.node
+    operation = f"op {node.operator.index} {node.kind}"
+    if not node.operator.outputs:
+        return operation
+    return f"{operation} ({node.result.name.split(';')[0]})"

@@ -13,6 +13,7 @@ from tests.deployment.nets import (
     net,
     padded,
     residual,
+    stem,
     swish,
 )
 
@@ -38,6 +39,11 @@ def ending(head):
         return keras.Model(body.inputs, head(body.output))
 
     return build
+
+
+def clipped_stem(x):
+    """The converter fuses what is no ReLU into the convolution as well."""
+    return keras.ops.clip(stem()(x), -1.0, 1.0)
 
 
 def same_stem():
@@ -119,8 +125,6 @@ CASES = {
     "hard swish": (lambda: net(L.Activation("hard_swish")), "eligible", None),
     "swish": (lambda: net(swish), "eligible", None),
     "sigmoid": (lambda: net(L.Activation("sigmoid")), "eligible", None),
-    "tanh": (lambda: net(L.Activation("tanh")), "eligible", None),
-    "gelu": (lambda: net(L.Activation("gelu")), "eligible", None),
     "bilinear": (
         lambda: net(L.UpSampling2D(interpolation="bilinear")),
         "eligible",
@@ -180,6 +184,14 @@ CASES = {
         None,
     ),
     # something does not fit
+    "tanh": (lambda: net(L.Activation("tanh")), "unsafe", "TANH"),
+    "gelu": (lambda: net(L.Activation("gelu")), "unsafe", "GELU"),
+    "clipped stem": (lambda: net(start=clipped_stem), "unsafe", "CONV_2D"),
+    "clipped stem, pooling": (
+        lambda: net(L.MaxPooling2D(), start=clipped_stem),
+        "unsafe",
+        "MAX_POOL_2D",
+    ),
     "max pooling": (lambda: net(L.MaxPooling2D()), "unsafe", "MAX_POOL_2D"),
     "average pooling": (
         lambda: net(L.AveragePooling2D(2)),

@@ -5,16 +5,18 @@ import json
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
-from keras_pdp import PDPCallback, PDPWrapper, sparse_inference_report
+from keras_pdp import PDPCallback, PDPWrapper, sparse_inference_report, to_tflite
 from keras_pdp.deployment.conversion import converted
 from keras_pdp.deployment.flatbuffer import decoded
+from keras_pdp.deployment.packing import inlined, pack
 from keras_pdp.deployment.signature import signature_of
 from keras_pdp.deployment.sparse_inference import judged
 from keras_pdp.deployment.sparse_writer import sparsely_stored
 from tests.deployment.convert import convert, model_file, subgraph, tensor
 from tests.deployment.nets import L, conv, net, pruned
-from tests.deployment.sparse_cases import CASES, dw, same_stem, strided
+from tests.deployment.sparse_cases import CASES, clipped_stem, dw, same_stem, strided
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,8 @@ def test_files(tmp_path, plain, pooled):
         (tmp_path / "model.tflite").write_bytes(sparsely_stored(data).data)
         report = sparse_inference_report(tmp_path / "model.tflite")
         assert (report.verdict, report.judged) == (verdict, "as it is stored")
+        (tmp_path / "model.tflite").rename(tmp_path / "MODEL.TFLITE")
+        assert sparse_inference_report(tmp_path / "MODEL.TFLITE").verdict == verdict
 
 
 def test_nothing_happens_without_sparse_storage(pooled):
@@ -141,6 +145,111 @@ def test_full_int8_is_never_taken():
     data = convert(pruned(net(L.MaxPooling2D())), "int8")
     sparse = [x.index for x in decoded(data, "file").weights]
     assert judged(data, sparse).verdict == "inert"
+
+
+def unpacked(data):
+    """A file, for changes by hand, and its first graph."""
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    inlined(model, data)
+    return model, model.subgraphs[0]
+
+
+def kind(model, operator):
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def added_op(model, name, inputs, outputs):
+    number = getattr(schema.BuiltinOperator, name)
+    code = schema.OperatorCodeT(
+        builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=1
+    )
+    model.operatorCodes.append(code)
+    return schema.OperatorT(
+        opcodeIndex=len(model.operatorCodes) - 1, inputs=inputs, outputs=outputs
+    )
+
+
+def behind_dequantize(data, count):
+    """The file with the weights of its first convolutions as int8 and a DEQUANTIZE."""
+    model, graph = unpacked(data)
+    convolutions = [
+        each
+        for each in graph.operators
+        if kind(model, each) == schema.BuiltinOperator.CONV_2D
+    ]
+    for each in convolutions[:count]:
+        weight = graph.tensors[each.inputs[1]]
+        values = np.asarray(model.buffers[weight.buffer].data).view("<f4")
+        scale = np.abs(values).max() / 127
+        stored = np.round(values / scale).astype(np.int8).view(np.uint8)
+        model.buffers.append(schema.BufferT(data=stored))
+        last = len(model.buffers) - 1
+        graph.tensors.append(tensor(weight.shape, "INT8", last, scale=[scale]))
+        weight.buffer = 0
+        graph.operators.insert(
+            0,
+            added_op(model, "DEQUANTIZE", [len(graph.tensors) - 1], [each.inputs[1]]),
+        )
+    return pack(model)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_int8_that_is_unpacked_to_floats_is_unsafe(pooled, count):
+    """The stem alone starts; and all 1×1 convolutions count as the floats they are."""
+    data = behind_dequantize(pooled, count)
+    weights = decoded(data, "file").weights
+    assert [each.dtype for each in weights].count("int8") == count
+    for sparse in weights:
+        assert judged(data, [sparse.index]).verdict == "unsafe"
+
+
+def test_int8_stem_of_an_eligible_net_is_a_doubt(plain):
+    data = behind_dequantize(plain, 1)
+    report = judged(data, [x.index for x in decoded(data, "file").weights])
+    assert report.verdict == "unsafe"
+    assert "int8" in report.findings[0].reason
+
+
+def test_a_map_that_is_kept_in_a_variable_is_in_the_way(plain):
+    model, graph = unpacked(sparsely_stored(plain).data)
+    number = schema.BuiltinOperator.DEPTHWISE_CONV_2D
+    place = next(
+        i for i, each in enumerate(graph.operators) if kind(model, each) == number
+    )
+    graph.tensors.append(tensor((), "RESOURCE"))
+    variable, kept = len(graph.tensors) - 1, int(graph.operators[place].outputs[0])
+    graph.operators[place + 1 : place + 1] = [
+        added_op(model, "VAR_HANDLE", [], [variable]),
+        added_op(model, "ASSIGN_VARIABLE", [variable, kept], []),
+    ]
+    report = judged(pack(model))
+    assert report.verdict == "unsafe"
+    assert [f.operation.split()[2] for f in report.findings] == ["ASSIGN_VARIABLE"]
+
+
+def test_a_stem_that_is_clipped_is_exported_densely(tmp_path):
+    model = pruned(net(L.MaxPooling2D(), start=clipped_stem))
+    report = to_tflite(model, tmp_path / "model.tflite")
+    assert (report.storage.encoded, report.storage.verdict.verdict) == (0, "unsafe")
+    reasons = [each.reason for each in report.storage.verdict.findings]
+    assert any("RELU_N1_TO_1" in each for each in reasons)
+
+
+def test_dense_layers_by_blocks_are_not_called_dense(tmp_path):
+    model = keras.Sequential([keras.Input((512,)), L.Dense(512)])
+    generator = np.random.default_rng(0)
+    kept = np.repeat(generator.random((128, 512)) < 0.05, 4, axis=0)
+    model.layers[0].kernel.assign(generator.normal(size=(512, 512)) * kept)
+    exported = to_tflite(model, tmp_path / "model.tflite")
+    assert [each.storage for each in exported.weights] == ["block"]
+    report = sparse_inference_report(tmp_path / "model.tflite")
+    assert (report.verdict, report.judged) == ("inert", "as it is stored")
+    (finding,) = report.findings
+    assert "Dense layers stored by blocks" in finding.reason
+    for text in (str(report), str(exported)):
+        assert "no weight that is stored sparsely" not in text
+        assert "Dense layers by blocks" in text
 
 
 def test_dynamic_int8_beside_small_float_weights_is_unsafe():
@@ -178,7 +287,7 @@ def test_other_files(tmp_path):
     with pytest.raises(ValueError, match=r"expected a \.keras or \.tflite file"):
         sparse_inference_report(tmp_path / "model.h5")
     for name in ("model.keras", "model.tflite"):
-        with pytest.raises(FileNotFoundError, match=name):
+        with pytest.raises(FileNotFoundError, match=f"there is no file .*{name}"):
             sparse_inference_report(tmp_path / name)
     (tmp_path / "model.tflite").write_bytes(b"not a model at all")
     with pytest.raises(ValueError, match=r"model\.tflite: expected a TFLite model"):
