@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_pdp.deployment.consumers import element
 from keras_pdp.deployment.sparse_encoding import Array
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
@@ -58,7 +59,7 @@ class Candidates:
             name in _OPS
             and slot == _WEIGHTS
             and self._data(number, name, op).type == self._schema.TensorType.FLOAT32
-            and self._model.subgraphs[number].tensors[tensor].type in self._integers
+            and self._tensor(number, tensor).type in self._integers
             for (number, tensor), readers in self._readers.items()
             for name, op, slot in readers
         )
@@ -126,8 +127,12 @@ class Candidates:
 
     def _data(self, subgraph: int, name: str, op: Any) -> Any:
         """The tensor that an op applies its weights to."""
-        tensors = self._model.subgraphs[subgraph].tensors
-        return tensors[op.inputs[_DATA.get(name, 0)]]
+        inputs = numbers(op.inputs).tolist()
+        return self._tensor(subgraph, element(inputs, _DATA.get(name, 0)))
+
+    def _tensor(self, subgraph: int, number: int) -> Any:
+        # -1 stands for an input that is absent, which none of these may be
+        return element(self._model.subgraphs[subgraph].tensors, number)
 
     def _is_output(self, tensor: ConstantTensor) -> bool:
         subgraph = self._model.subgraphs[tensor.subgraph]

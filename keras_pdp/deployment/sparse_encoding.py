@@ -95,6 +95,8 @@ def densify(values: Array, layout: SparseLayout, shape: Sequence[int]) -> Array:
                [7, 0, 0]])
     """
     _check_axes(layout, len(shape))
+    if 0 in shape and not len(values):  # there is no place to check
+        return np.zeros(tuple(shape), values.dtype)
     positions = _leaf_positions(layout, len(values))
     place = _join_blocks(layout, positions, len(shape))
     for axis, (where, size) in enumerate(zip(place, shape, strict=True)):

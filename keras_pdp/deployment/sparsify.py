@@ -4,7 +4,7 @@ A value is left out when it equals 0. That takes -0.0 for 0.0, which it comes ba
 kernels that were multiplied by a mask hold as many of the one as of the other.
 
 One value is stored at least, be it a zero: a tensor without any is none of a constant
-to the runtime.
+to the runtime. Only of an empty array nothing is stored.
 """
 
 import math
@@ -26,12 +26,20 @@ def compressed(values: Array) -> tuple[Array, SparseLayout]:
         densely, and the last of the walk is the one that needs the fewest bytes of
         indices; of equals the last axis, as the converter has it.
 
+    Raises:
+        ValueError: it is a single number, without axes.
+
     Example:
 
         >>> stored, layout = compressed(np.array([[0, 0, 5], [7, 8, 0]]))
         >>> stored, layout.levels[1].segments, layout.levels[1].indices
         (array([5, 7, 8]), array([0, 1, 3], dtype=uint8), array([2, 0, 1], dtype=uint8))
     """
+    if not values.ndim:
+        raise ValueError(
+            "expected an array of one axis or more, received a single number without "
+            "axes; store that densely"
+        )
     axis = _cheapest_axis(values.shape, max(int(np.count_nonzero(values)), 1))
     order = (*(other for other in range(values.ndim) if other != axis), axis)
     walked = values.transpose(order)

@@ -462,6 +462,19 @@ def test_op_codes_and_alignment():
     assert [start % 16 for start in starts] == [0, 0]
 
 
+@pytest.mark.parametrize("inputs", [[-1, 1, -1], [0, -1, -1], [-1, 1], [9, 1, -1]])
+def test_ops_without_their_data_or_weights(inputs):
+    """What is absent is number -1, which in Python is the last of a list."""
+    tensors = [
+        tensor((1, 30), "FLOAT32"),
+        tensor(SPARSE.shape, "FLOAT32", 1),
+        tensor((1, 40), "FLOAT32"),
+    ]
+    graph = subgraph(tensors, [("FULLY_CONNECTED", inputs, [2])], [0], [2])
+    with pytest.raises(ValueError, match=r"my file.*reference to number"):
+        sparsely_stored(model_file([graph], [raw(SPARSE)]), "my file")
+
+
 def test_nothing_to_store():
     data = dense_layers(SPARSE + 1000)
     stored = sparsely_stored(data)

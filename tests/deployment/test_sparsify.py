@@ -30,11 +30,11 @@ def same_bits(a, b):
 
 
 @settings(max_examples=200, deadline=None)
-@given(kernels(hnp.array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=9)))
+@given(kernels(hnp.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=9)))
 def test_coordinates_unfold_to_the_array(values):
     stored, layout = compressed(values)
     assert same_bits(densify(stored, layout, values.shape), values)
-    assert len(stored) == max(np.count_nonzero(values), 1)
+    assert len(stored) == max(np.count_nonzero(values), min(values.size, 1))
 
 
 @settings(max_examples=200, deadline=None)
@@ -43,7 +43,7 @@ def test_coordinates_unfold_to_the_array(values):
         lambda width: st.tuples(
             st.just(width),
             kernels(
-                st.tuples(st.integers(1, 9), st.integers(1, 5).map(lambda n: n * width))
+                st.tuples(st.integers(0, 9), st.integers(0, 5).map(lambda n: n * width))
             ),
         )
     )
@@ -54,7 +54,7 @@ def test_blocks_unfold_to_the_array(case):
     assert same_bits(densify(stored, layout, values.shape), values)
     assert len(stored) % width == 0
     blocks = np.any(values.reshape(-1, width) != 0, axis=1)
-    assert len(stored) == width * max(np.count_nonzero(blocks), 1)
+    assert len(stored) == width * max(np.count_nonzero(blocks), min(blocks.size, 1))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,17 @@ def test_negative_zeros_are_left_out():
     stored, layout = compressed(values)
     assert stored.tolist() == [2.0]
     assert not np.signbit(densify(stored, layout, (2, 2))).any()
+
+
+def test_values_without_a_place():
+    _, layout = compressed(np.zeros((2, 0), np.float32))
+    with pytest.raises(ValueError):
+        densify(np.ones(1, np.float32), layout, (2, 0))
+
+
+def test_a_number_has_no_axis_to_compress():
+    with pytest.raises(ValueError, match="expected an array of one axis or more"):
+        compressed(np.array(3.0))
 
 
 def test_blocks_that_do_not_fill_a_row():
