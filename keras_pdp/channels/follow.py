@@ -1,5 +1,6 @@
 """Follows the channels of a model from its inputs to its outputs, rule by rule."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from keras_pdp.channels.tensor import Tensor
 from keras_pdp.channels.trace import Called, Trace
 
 Unwrapped = Callable[[Any], Any]
+
+# Layers whose result is exact for constants whatever their mask leaves out.
+_MASKED = (keras.layers.BatchNormalization, keras.layers.GlobalAveragePooling1D)
 
 
 def traced(model: keras.Model, unwrapped: Unwrapped = lambda layer: layer) -> Trace:
@@ -42,12 +46,14 @@ def _follow(
         called = _called(call, at, made, unwrapped, prefix)
         layer = called.layer
         inner = graph.read(layer) if graph.readable(layer) else None
-        if inner is not None and len(inner.inputs) == len(called.inputs):
+        if (reason := _unusual(called)) is not None:
+            outputs = trace.refuse(called, reason)
+        elif inner is not None and _fits(called.call, inner):
             _count_inputs(called, trace)
             # Constants flow on through the steps inside: nothing is said of the whole.
             inside = f"{called.name}/"
             outputs = _follow(inner, called.inputs, trace, unwrapped, inside)
-        elif (rule := rule_for(layer)) is not None:
+        elif inner is None and (rule := rule_for(layer, len(called.inputs))):
             outputs = rule(called, trace)
         else:
             reason = f"the channels of {_kind(layer)} are not known"
@@ -65,6 +71,10 @@ def _called(
     prefix: str,
 ) -> Called:
     shapes = made.get((call.name, call.node), {})
+    if isinstance(unwrapped(call.operation), _MASKED):
+        # Where all are constant, some of them are too.
+        kwargs = {k: v for k, v in call.kwargs.items() if k != "mask"}
+        call = dataclasses.replace(call, kwargs=kwargs)
     return Called(
         layer=unwrapped(call.operation),
         name=f"{prefix}{call.name}",
@@ -72,6 +82,22 @@ def _called(
         inputs=tuple(at[ref] for ref in call.refs),
         shapes=tuple(shapes.get(i, ()) for i in range(max(shapes, default=-1) + 1)),
     )
+
+
+def _unusual(called: Called) -> str | None:
+    """Why a call is not what the rules expect; None where it is."""
+    call = called.call
+    training = [call.kwargs.get("training"), *call.args]
+    if any(each is True for each in training):
+        return f"'{called.name}' is called with training=True"
+    return None
+
+
+def _fits(call: Call, inner: Graph) -> bool:
+    """Whether a nested model is called as it was made: a dictionary with one."""
+    given = call.args[0] if len(call.args) == 1 else None
+    keys = tuple(sorted(given)) if isinstance(given, dict) else None
+    return keys == inner.keys and len(call.refs) == len(inner.inputs)
 
 
 def _count_inputs(called: Called, trace: Trace) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 Shape = tuple[int | None, ...]
 
@@ -42,26 +43,41 @@ class Call:
 
     @property
     def refs(self) -> list[Ref]:
-        """The tensors it takes, in order."""
-        return list(_refs((self.args, self.kwargs)))
+        """The tensors it takes, in Keras's order: dictionaries by key."""
+        return _leaves((self.args, self.kwargs))
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """The calls of a model, every tensor before its consumers."""
+    """The calls of a model, every tensor before its consumers.
+
+    Args:
+        inputs, outputs: In Keras's order: dictionaries by key.
+        calls: In an order in which they can be run.
+        keys: Of the inputs, where they are a dictionary; else None.
+    """
 
     inputs: tuple[Ref, ...]
     calls: tuple[Call, ...]
     outputs: tuple[Ref, ...]
+    keys: tuple[str, ...] | None = None
 
 
 def readable(model: Any) -> bool:
-    """Whether the graph of a model is known: Sequential or functional, and built."""
+    """Whether the graph of a model is known: Sequential or functional, and built.
+
+    A layer without a configuration makes a functional model unreadable.
+    """
     if not isinstance(model, keras.Model) or not model.built:
         return False
     if isinstance(model, keras.Sequential):
         return True
-    return hasattr(model, "operations") and "layers" in model.get_config()
+    if not hasattr(model, "operations"):
+        return False
+    try:
+        return "layers" in model.get_config()
+    except NotImplementedError:
+        return False
 
 
 def read(model: keras.Model) -> Graph:
@@ -91,25 +107,30 @@ def read(model: keras.Model) -> Graph:
             _ends(config["output_layers"]), model.outputs, strict=True
         )
     )
-    return Graph(inputs, tuple(_in_order(calls, inputs)), outputs)
+    described = config["input_layers"]
+    keys = tuple(sorted(described)) if isinstance(described, dict) else None
+    return Graph(inputs, tuple(_in_order(calls, inputs)), outputs, keys)
 
 
 def _chain(model: keras.Sequential) -> Graph:
-    shape = tuple(model.inputs[0].shape)
-    ref = first = Ref("", 0, 0, shape)
+    tensor = model.inputs[0]
+    ref = first = Ref("", 0, 0, tuple(tensor.shape))
     calls = []
     used: dict[str, int] = {}
     for layer in model.layers:
         node = used.get(layer.name, 0)
         used[layer.name] = node + 1
         calls.append(Call(layer, layer.name, node, (ref,), {}))
-        ref = Ref(layer.name, node, 0, tuple(layer.compute_output_shape(ref.shape)))
+        # Unlike compute_output_shape, which a layer has to bring, this traces `call`.
+        tensor = layer.compute_output_spec(
+            keras.KerasTensor(tensor.shape, dtype=tensor.dtype)
+        )
+        ref = Ref(layer.name, node, 0, tuple(tensor.shape))
     return Graph((first,), tuple(calls), (ref,))
 
 
 def _in_order(calls: list[Call], inputs: tuple[Ref, ...]) -> Iterator[Call]:
     """A shared layer's calls stand together in the configuration, wherever they are."""
-    known = set(inputs)
     done: set[tuple[str, int]] = {(ref.name, ref.node) for ref in inputs}
     waiting = calls
     while waiting:
@@ -124,39 +145,36 @@ def _in_order(calls: list[Call], inputs: tuple[Ref, ...]) -> Iterator[Call]:
             names = sorted({call.name for call in later})
             raise ValueError(f"The graph has no order; calls left over: {names}.")
         waiting = later
-    del known
 
 
 def _with_refs(value: Any) -> Any:
+    """The arguments of a call, with tensors and arrays out of their descriptions."""
     if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
+        kind = value.get("class_name")
+        if kind == "__keras_tensor__":
             inner = value["config"]
             name, node, output = inner["keras_history"]
             return Ref(name, node, output, tuple(inner["shape"]))
+        if kind in ("__numpy__", "__tensor__"):
+            return np.array(value["config"]["value"], value["config"]["dtype"])
         return {key: _with_refs(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_with_refs(each) for each in value]
     return value
 
 
-def _refs(value: Any) -> Iterator[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _refs(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _refs(each)
+def _leaves(structure: Any) -> list[Ref]:
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, Ref)]
 
 
 def _ends(described: Any) -> list[Ref]:
     """`["name", 0, 0]`, a list of these, or any structure of them."""
-    if (
-        isinstance(described, list | tuple)
-        and len(described) == 3
-        and isinstance(described[0], str)
-    ):
-        return [Ref(*described)]
-    values = described.values() if isinstance(described, dict) else described
-    return [ref for each in values for ref in _ends(each)]
+    return _leaves(_structure(described))
+
+
+def _structure(described: Any) -> Any:
+    if isinstance(described, dict):
+        return {key: _structure(each) for key, each in described.items()}
+    if len(described) == 3 and isinstance(described[0], str):
+        return Ref(*described)
+    return [_structure(each) for each in described]

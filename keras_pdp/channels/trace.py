@@ -127,6 +127,7 @@ class Trace:
         self.settings: list[Setting] = []
         self.works: list[Work] = []
         self.steps: list[Step] = []
+        self._elsewhere: dict[tuple[int, int | None], str] = {}
 
     def pinned(self, shape: Shape, reason: str) -> Tensor:
         """A tensor whose last axis stays whole, and whose others are not followed."""
@@ -160,9 +161,15 @@ class Trace:
         makes: bool = False,
     ) -> None:
         """Says that an axis of a weight runs along ids."""
-        if variable is None or ids is None:
+        if variable is None:
             return
         axis %= len(variable.shape)
+        if ids is None:
+            self._not_here(called, variable, axis)
+            return
+        for key in ((id(variable), axis), (id(variable), None)):
+            if key in self._elsewhere:
+                self.ties.pin(ids, self._elsewhere[key])
         known = self.slices.get((id(variable), axis))
         if known is not None:  # a layer called again, or a shared variable
             self.ties.tie(known.ids, ids)
@@ -202,10 +209,26 @@ class Trace:
         return list(made)
 
     def refuse(self, called: Called, reason: str) -> list[Tensor]:
-        """Ends a rule that can't follow: what goes in and comes out stays whole."""
+        """Ends a rule that can't follow: what goes in and comes out stays whole.
+
+        The weights of the layer stay whole too, also where another call is followed.
+        """
         for tensor in called.inputs:
             self.ties.pin(tensor.every_id, reason)
+        for variable in getattr(called.layer, "variables", ()):
+            self._not_here(called, variable, None)
         return self.passes(called, [self.pinned(s, reason) for s in called.shapes])
+
+    def _not_here(
+        self, called: Called, variable: keras.Variable, axis: int | None
+    ) -> None:
+        """Pins an axis of a weight (or all) that this call uses without ids."""
+        reason = f"'{called.name}' shares a weight with a call that is not followed"
+        self._elsewhere[id(variable), axis] = reason
+        for at in range(len(variable.shape)) if axis is None else [axis]:
+            known = self.slices.get((id(variable), at))
+            if known is not None:
+                self.ties.pin(known.ids, reason)
 
 
 def size_of(shape: Shape) -> int:

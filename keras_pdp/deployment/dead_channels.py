@@ -87,7 +87,8 @@ class Weights:
         if id(variable) in self.changed:
             return self.changed[id(variable)]
         if id(variable) not in self._read:
-            value = ops.convert_to_numpy(ops.cast(variable.value, "float32"))
+            dtype = "float64" if variable.dtype == "float64" else "float32"
+            value = ops.convert_to_numpy(ops.cast(variable.value, dtype))
             self._read[id(variable)] = np.asarray(value)
         return self._read[id(variable)]
 
@@ -150,7 +151,7 @@ class _Reading:
                 numbers = by.numbers(value)
                 for letter, positions in by.free(seen, self).items():
                     # One bias serves all calls of a layer: they have to agree.
-                    agree = _equal(numbers[letter], first[letter])
+                    agree = _equal(numbers[letter], first.get(letter))
                     unread = ~by.reads(letter, self)
                     free[by.summed[letter][~(positions & (agree | unread))]] = False
         return free
@@ -195,7 +196,9 @@ class _Reading:
         return np.empty(0, np.int64), np.empty(0)
 
 
-def _equal(one: Array, other: Array) -> Array:
+def _equal(one: Array, other: Array | None) -> Array:
+    if other is None:
+        return np.zeros(len(one), bool)
     return np.asarray(((one == other) | (np.isnan(one) & np.isnan(other))).all(axis=1))
 
 

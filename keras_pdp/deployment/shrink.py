@@ -107,7 +107,7 @@ def shrink_with_report(model: keras.Model) -> tuple[keras.Model, ShrinkReport]:
     def transfer(old: keras.Layer, new: keras.Layer) -> None:
         _give_weights(old, new, trace, verdict)
 
-    small = rebuild.rebuilt(model, smaller, transfer, described)
+    small = rebuild.rebuilt(model, smaller, transfer, described, graph.readable)
     return small, _report(model, trace, verdict)
 
 
@@ -124,9 +124,9 @@ def _traced(model: Any) -> Trace:
         )
     if not graph.readable(model):
         raise ValueError(
-            f"'{model.name}' is not built, or is a subclassed model, whose graph is in "
-            "its code where nobody can follow it. Express it as a functional model: "
-            "keras.Model(inputs, outputs)."
+            f"The graph of '{model.name}' can't be read: it is not built, or is a "
+            "subclassed model whose graph is in its code, or a layer in it has no "
+            "get_config. Express it as keras.Model(inputs, outputs) of such layers."
         )
     return follow.traced(model)
 

@@ -22,6 +22,7 @@ from keras_pdp.training.wrapper import PDPWrapper
 Replace = Callable[[keras.Layer], keras.Layer]
 Transfer = Callable[[keras.Layer, keras.Layer], None]
 Describe = Callable[[keras.Model, dict[str, Any]], dict[str, Any]]
+Enter = Callable[[keras.Layer], bool]
 
 _WITH_TABLES = (
     keras.layers.IntegerLookup,
@@ -45,7 +46,7 @@ def rebuilt(
     replace: Replace,
     transfer: Transfer | None = None,
     describe: Describe = lambda model, config: config,
-    enter: Callable[[keras.Layer], bool] | None = None,
+    enter: Enter = possible,
 ) -> keras.Model:
     """The model with every layer replaced, and the weights of the old ones.
 
@@ -68,8 +69,8 @@ def rebuilt(
     kinds = {type(layer) for _, layer in tree.walk(model)}
     own = {kind.__name__: kind for kind in kinds if not _of_keras(kind)}
     with keras.saving.custom_object_scope(own):
-        result = _rebuilt(model, replace, describe, made)
-    leaves = [pair for pair in made.values() if not possible(pair[0])]
+        result = _rebuilt(model, replace, describe, enter, made)
+    leaves = [pair for pair in made.values() if not enter(pair[0])]
     for old, new in leaves:
         (transfer or _copy_weights)(old, new)
         _copy_tables(old, new)
@@ -92,6 +93,11 @@ def copy_of(layer: keras.Layer, **changed: Any) -> keras.Layer:
         config.setdefault("name", layer.name)
     if isinstance(layer, keras.layers.Lambda):
         return _copy_of_lambda(layer, config)
+    activation = getattr(layer, "activation", None)
+    if getattr(activation, "__name__", "") == "<lambda>":
+        copy = type(layer).from_config({**config, "activation": "linear"})
+        copy.activation = activation
+        return copy
     return type(layer).from_config(config)
 
 
@@ -107,6 +113,7 @@ def _rebuilt(
     model: keras.Model,
     replace: Replace,
     describe: Describe,
+    enter: Enter,
     made: dict[int, tuple[keras.Layer, keras.Layer]],
 ) -> keras.Model:
     config = describe(model, model.get_config())
@@ -122,8 +129,10 @@ def _rebuilt(
         if layer is None:
             return entry  # an input, or a node of keras.ops
         if id(layer) not in made:
-            nested = possible(layer)
-            new = _rebuilt(layer, replace, describe, made) if nested else replace(layer)
+            if enter(layer):
+                new = _rebuilt(layer, replace, describe, enter, made)
+            else:
+                new = replace(layer)
             made[id(layer)] = (layer, new)
         new_layers[layer.name] = made[id(layer)][1]
         kept = {k: entry[k] for k in ("name", "inbound_nodes") if k in entry}

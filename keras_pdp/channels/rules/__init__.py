@@ -33,11 +33,21 @@ _LAYERS: dict[type, Rule] = {
 _FUNCTIONS: dict[str, Rule] = {**elementwise.FUNCTIONS, **merging.FUNCTIONS}
 
 
-def rule_for(operation: Any) -> Rule | None:
+_SEVERAL = {*attention.LAYERS.values(), *merging.LAYERS.values()}
+
+
+def rule_for(operation: Any, tensors: int = 1) -> Rule | None:
     """The rule of a layer, by its very class, or of a function of `keras.ops`.
 
     A subclass may compute something else, so it has no rule unless it is in the table.
+
+    Args:
+        operation: The layer or function.
+        tensors: How many it is called with; most rules are for one (a second may be a
+            mask, say, which changes what the layer does).
     """
     if isinstance(operation, keras.Layer):
-        return _LAYERS.get(type(operation))
-    return _FUNCTIONS.get(type(operation).__name__)
+        rule = _LAYERS.get(type(operation))
+    else:
+        rule = _FUNCTIONS.get(type(operation).__name__)
+    return rule if tensors == 1 or rule in _SEVERAL else None

@@ -65,8 +65,8 @@ def embedding(called: Called, trace: Trace) -> list[Tensor]:
     """New channels; one that is the same for all tokens is a constant."""
     (tensor,) = called.inputs
     layer = called.layer
-    if computed(layer) or layer.mask_zero:
-        return trace.refuse(called, f"'{called.name}' makes a mask or is computed")
+    if computed(layer):
+        return trace.refuse(called, f"the table of '{called.name}' is computed")
     shape = (*tensor.shape, layer.output_dim)
     output = Tensor(shape, (None,) * tensor.rank + (trace.ties.fresh(shape[-1]),))
     trace.cut(called, layer.embeddings, 1, output.ids[-1], makes=True)

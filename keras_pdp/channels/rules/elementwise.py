@@ -1,13 +1,15 @@
 """Layers and functions that take every element by itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from keras import layers
 
 from keras_pdp.channels.rules import family
 from keras_pdp.channels.rules.family import Rule
-from keras_pdp.channels.tensor import Tensor
-from keras_pdp.channels.trace import Called, Trace
+from keras_pdp.channels.tensor import Tensor, Value
+from keras_pdp.channels.trace import Called, Knowledge, Trace
 
 
 def each_alone(called: Called, trace: Trace) -> list[Tensor]:
@@ -45,7 +47,14 @@ def prelu(called: Called, trace: Trace) -> list[Tensor]:
     for axis in range(1, tensor.rank):
         if alpha.shape[axis - 1] != 1:
             trace.cut(called, alpha, axis - 1, tensor.ids[axis])
-    return each_alone(called, trace)
+
+    def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
+        (value,) = inputs
+        slope = told.weight(alpha)[None]
+        number = np.where(value.number > 0.0, value.number, slope * value.number)
+        return [family.collapsed(number, value.known, tensor)]
+
+    return trace.passes(called, [tensor], flow)
 
 
 def rescaling(called: Called, trace: Trace) -> list[Tensor]:

@@ -39,6 +39,8 @@ def collapsed(number: Array, known: Array, tensor: Tensor) -> Value:
 
     A channel stays known when it holds one number at all of its positions.
     """
+    # 0 times infinity is no constant to be folded.
+    known = known & np.isfinite(number)
     shape = np.broadcast_shapes(number.shape, tensor.extent)
     number, known = np.broadcast_to(number, shape), np.broadcast_to(known, shape)
     free = tuple(i for i, n in enumerate(tensor.extent) if n == 1 and shape[i] > 1)

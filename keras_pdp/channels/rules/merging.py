@@ -27,7 +27,9 @@ def multiplied(called: Called, trace: Trace) -> list[Tensor]:
 
 def _met(called: Called, trace: Trace, product: bool) -> list[Tensor]:
     others = _other_arguments(called)
-    if any(np.size(each) != 1 for each in others):
+    if not all(isinstance(x, int | float | np.ndarray) for x in others) or any(
+        np.size(each) != 1 for each in others
+    ):
         return trace.refuse(called, f"'{called.name}' takes an array of constants")
     if not called.shapes:
         return trace.refuse(called, f"'{called.name}': nobody uses it")
@@ -75,7 +77,7 @@ def _met_on_axis(called: Called, trace: Trace, back: int, rank: int) -> Ids | No
     if full is None:
         return None
     for tensor in there:
-        if tensor.ids[back] is None and tensor.shape[back] == size and size > 1:
+        if tensor.ids[back] is None and tensor.shape[back] != 1:
             trace.ties.pin(full, f"'{called.name}' meets an axis that is not followed")
     return full
 
@@ -113,18 +115,18 @@ def _of_arrays(called: Called) -> Callable[..., Array]:
     call = called.call
 
     def run(*arrays: Array) -> Array:
-        left = iter(arrays)
-        args = [_filled(each, left) for each in call.args]
-        kwargs = {key: _filled(each, left) for key, each in call.kwargs.items()}
+        given = dict(zip(call.refs, arrays, strict=True))
+        args = [_filled(each, given) for each in call.args]
+        kwargs = {key: _filled(each, given) for key, each in call.kwargs.items()}
         result = called.layer(*args, **kwargs)
         return np.asarray(keras.ops.convert_to_numpy(result), "float64")
 
     return run
 
 
-def _filled(value: Any, arrays: Any) -> Any:
+def _filled(value: Any, arrays: dict[Ref, Array]) -> Any:
     if isinstance(value, Ref):
-        return keras.ops.convert_to_tensor(next(arrays))
+        return keras.ops.convert_to_tensor(arrays[value])
     if isinstance(value, list | tuple):
         return [_filled(each, arrays) for each in value]
     return value

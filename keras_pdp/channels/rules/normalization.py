@@ -18,6 +18,8 @@ def batch(called: Called, trace: Trace) -> list[Tensor]:
     axis = layer.axis % tensor.rank
     for weight in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
         trace.cut(called, weight, 0, tensor.ids[axis])
+    if tensor.ids[axis] is None:
+        return trace.passes(called, [tensor])
     return elementwise.each_alone(called, trace)
 
 

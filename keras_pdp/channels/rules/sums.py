@@ -134,6 +134,8 @@ class Sum:
         bias = told.bias(self.layer, self.bias)
         if not np.isscalar(bias):
             total = total + self.bias_view(np.asarray(bias, "float64"))
+        if family.mixes(getattr(self.layer, "activation", None)):
+            return Value.unknown(output)
         total = family.activated(self.layer, total)
         return family.collapsed(self.restore(total), self.restore(sure), output)
 
