@@ -5,7 +5,7 @@ noise, because a net's mean output hides how it depends on its input. So differe
 measured against what changes from input to input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLES = 64
+
+
+class Unreadable(ValueError):
+    """What should be a .tflite file is missing, or can't be loaded."""
 
 
 def difference(reference: npt.NDArray[Any], received: npt.NDArray[Any]) -> float:
@@ -54,6 +58,38 @@ def largest_difference(
     return max(difference(reference[name], received[name]) for name in reference)
 
 
+def identical(
+    reference: Mapping[str, npt.NDArray[Any]], received: Mapping[str, npt.NDArray[Any]]
+) -> bool:
+    """Whether all outputs are the same to the bit."""
+    return reference.keys() == received.keys() and all(
+        (array.dtype, array.shape, array.tobytes())
+        == (received[name].dtype, received[name].shape, received[name].tobytes())
+        for name, array in reference.items()
+    )
+
+
+def renamed(
+    arrays: Mapping[str, npt.NDArray[Any]], names: Collection[str]
+) -> dict[str, npt.NDArray[Any]]:
+    """The same arrays by the names that another file has for them.
+
+    Args:
+        arrays: by their names in one file.
+        names: those of another, which pairs them in order unless they are the same.
+
+    Raises:
+        ValueError: there are more of one than of the other.
+    """
+    if set(names) == set(arrays):
+        return {name: arrays[name] for name in names}
+    if len(names) != len(arrays):
+        raise ValueError(
+            f"expected as many as {sorted(arrays)}, received {sorted(names)}"
+        )
+    return dict(zip(names, arrays.values(), strict=True))
+
+
 def normal_inputs(
     path: Path, samples: int = SAMPLES, seed: int = 0
 ) -> dict[str, npt.NDArray[Any]]:
@@ -66,10 +102,21 @@ def normal_inputs(
 
     Returns:
         `(samples, ...)` by the input's name.
+
+    Raises:
+        Unreadable: there is no such file, or the runtime can't load it.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    details = Interpreter(str(path)).get_signature_runner().get_input_details()
+    if not path.is_file():
+        raise Unreadable(f"expected a .tflite file, received {path}: no such file")
+    try:
+        details = Interpreter(str(path)).get_signature_runner().get_input_details()
+    except (ValueError, RuntimeError) as error:
+        raise Unreadable(
+            f"expected a .tflite file with a signature, received {path}, of which the "
+            f"runtime says: {error}"
+        ) from error
     generator = np.random.default_rng(seed)
     inputs = {}
     for name, detail in details.items():

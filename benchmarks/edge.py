@@ -3,6 +3,7 @@
     python -m benchmarks.edge            all nets; about half an hour on two quiet cores
     python -m benchmarks.edge --short    small nets, few rounds, about two minutes
     python -m benchmarks.edge --files D  keeps the .tflite files in the folder D
+    python -m benchmarks.edge --table F  judges and draws again what the JSON F holds
 
 Builds nets with random weights, prunes them by magnitude, exports them with the
 package's public functions, and measures all files of a net in turns, on one thread:
@@ -13,13 +14,16 @@ and the tables say so). Writes a table, a picture and JSON into benchmarks/resul
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -28,11 +32,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import edge_nets as nets
-from benchmarks import edge_report
 from benchmarks.edge_export import Exported, Refused, exported
 from benchmarks.edge_goals import outcomes
 from benchmarks.edge_machine import circumstances
 from benchmarks.edge_measure import Measurement, measure
+from benchmarks.edge_picture import draw
+from benchmarks.edge_report import markdown
+from benchmarks.edge_rows import Row, as_json, read, row
 from benchmarks.edge_variants import (
     BOTH,
     Precision,
@@ -153,6 +159,11 @@ SHORT = (
 
 def main() -> None:
     arguments = _arguments()
+    if importlib.util.find_spec("matplotlib") is None:
+        sys.exit("The picture needs matplotlib: pip install 'keras_pdp[benchmarks]'")
+    if arguments.table:
+        _again(arguments.table, arguments.results or arguments.table.parent)
+        return
     start = time.perf_counter()
     made = circumstances() | {"command": _command(arguments)}
     rounds = arguments.rounds or (15 if arguments.short else 60)
@@ -170,11 +181,29 @@ def main() -> None:
             "litertjs": browser and _litertjs(),
         }
     made["refused"] = [vars(each) for each in refused]
-    found = outcomes(measurements)
     name = "edge_short" if arguments.short else "edge"
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    edge_report.write(arguments.results, name, measurements, found, made)
-    print(edge_report.markdown(measurements, found, made))
+    folder = arguments.results or RESULTS
+    _write(folder, name, [row(each) for each in measurements], made)
+
+
+def _again(table: Path, folder: Path) -> None:
+    """Judges measurements by the goals of today."""
+    try:
+        rows, made = read(table)
+    except ValueError as error:
+        sys.exit(str(error))
+    _write(folder, table.stem, rows, made)
+
+
+def _write(folder: Path, name: str, rows: Sequence[Row], made: dict[str, Any]) -> None:
+    """NAME.json, NAME.md, which it prints, and NAME.png."""
+    found = outcomes(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(as_json(rows, found, made))
+    text = markdown(rows, found, made)
+    (folder / f"{name}.md").write_text(text)
+    print(text, flush=True)
+    draw(rows, folder / f"{name}.png")
 
 
 def _exported(
@@ -206,7 +235,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--rounds", type=int, help="default: 60, with --short 15")
     parser.add_argument("--files", type=Path, metavar="FOLDER")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="default: benchmarks/results; with --table, the folder of F",
+    )
+    parser.add_argument("--table", type=Path, metavar="JSON")
     return parser.parse_args()
 
 

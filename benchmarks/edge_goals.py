@@ -1,9 +1,9 @@
 """What the benchmark is to show, and whether it did."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.edge_measure import Measurement
+from benchmarks.edge_rows import Row
 
 _SAME_OUTPUTS = 1e-5
 
@@ -18,12 +18,18 @@ class Outcome:
     reached: bool
 
 
-def outcomes(measurements: Sequence[Measurement]) -> list[Outcome]:
+def outcomes(rows: Sequence[Row]) -> list[Outcome]:
     """The goals whose files were all measured."""
     return [
         outcome
-        for goal in (*_RATIOS, _never_larger, _same_to_the_bit, _right_in_browser)
-        if (outcome := goal(measurements)) is not None
+        for goal in (
+            *_RATIOS,
+            _never_larger,
+            _same_to_the_bit,
+            _right_in_browser,
+            _runs_in_browser,
+        )
+        if (outcome := goal(rows)) is not None
     ]
 
 
@@ -33,36 +39,36 @@ def _at_least(
     net: str,
     variant: str,
     precision: str,
-    value: Callable[[Measurement], float | None],
-) -> Callable[[Sequence[Measurement]], Outcome | None]:
-    def judged(measurements: Sequence[Measurement]) -> Outcome | None:
-        for each in measurements:
-            key = (each.net, each.file.variant, each.file.precision)
-            if key == (net, variant, precision):
-                found = value(each)
-                if found is not None:
-                    return Outcome(
-                        goal, f"≥ {least}", f"{found:.2f}", bool(found >= least)
-                    )
+    value: Callable[[Row], float | None],
+) -> Callable[[Sequence[Row]], Outcome | None]:
+    def judged(rows: Sequence[Row]) -> Outcome | None:
+        for each in rows:
+            if (each.net, each.variant, each.precision) != (net, variant, precision):
+                continue
+            found = value(each)
+            if found is not None:
+                return Outcome(goal, f"≥ {least}", f"{found:.2f}", bool(found >= least))
+            if each.browser_error:
+                return Outcome(goal, f"≥ {least}", "does not run", False)
         return None
 
     return judged
 
 
-def _native(each: Measurement) -> float:
+def _native(each: Row) -> float:
     return each.native.over_dense
 
 
-def _browser(each: Measurement) -> float | None:
+def _browser(each: Row) -> float | None:
     return each.browser.over_dense if each.browser else None
 
 
-def _browser_over_int8(each: Measurement) -> float | None:
+def _browser_over_int8(each: Row) -> float | None:
     return each.browser.over_int8 if each.browser else None
 
 
-def _smaller(each: Measurement) -> float:
-    return each.file.report.storage.dense_raw_bytes / each.file.report.raw_bytes
+def _smaller(each: Row) -> float:
+    return each.dense_raw_bytes / each.raw_bytes
 
 
 _V1, _V2 = "MobileNetV1 224", "MobileNetV2 224"
@@ -95,51 +101,74 @@ _RATIOS = (
 )
 
 
-def _never_larger(measurements: Sequence[Measurement]) -> Outcome | None:
-    if not measurements:
+def _never_larger(rows: Sequence[Row]) -> Outcome | None:
+    if not rows:
         return None
-    ratio = min(map(_smaller, measurements))
+    ratio = min(map(_smaller, rows))
     return Outcome(
         "every file: dense bytes / its bytes", "≥ 1", f"≥ {ratio:.2f}", ratio >= 1
     )
 
 
-def _same_to_the_bit(measurements: Sequence[Measurement]) -> Outcome | None:
+def _same_to_the_bit(rows: Sequence[Row]) -> Outcome | None:
     """Sparse files but those with blocks, whose kernels add in another order."""
-    found = [
-        each.twin_difference
-        for each in measurements
-        if each.twin_difference is not None and not _has_blocks(each)
-    ]
+    twins = [each for each in rows if each.stored == "sparse" and not each.blocks]
+    if not twins:
+        return None
+    unknown = [each for each in twins if each.twin_identical is None]
+    differing = [each for each in twins if not _as_its_twin(each)]
+    measured = f"{len(differing)} differ" + _named(each.name for each in differing)
+    if unknown:
+        measured += f" ({len(unknown)} by rms, not by bytes, which the results lack)"
+    return Outcome(
+        f"{len(twins)} sparse files, without blocks: outputs the same to the bit as "
+        "those of their dense twins",
+        "0 differ",
+        measured,
+        not differing,
+    )
+
+
+def _as_its_twin(each: Row) -> bool:
+    if each.twin_identical is None:
+        return each.twin_difference == 0
+    return each.twin_identical
+
+
+def _right_in_browser(rows: Sequence[Row]) -> Outcome | None:
+    """Float files; the rounding of int8 differs between processors, sparse or not."""
+    found = {
+        each.name: each.browser_difference
+        for each in rows
+        if each.precision != "int8" and each.browser_difference is not None
+    }
     if not found:
         return None
-    largest = max(found)
+    wrong = [name for name, value in found.items() if value > _SAME_OUTPUTS]
     return Outcome(
-        f"{len(found)} sparse files: difference from their dense twins",
-        "0",
-        f"{largest:g}",
-        largest == 0,
+        f"{len(found)} float32 and float16 files: difference in the browser, centred",
+        f"≤ {_SAME_OUTPUTS}",
+        f"{max(found.values()):.1e}" + _named(wrong),
+        not wrong,
     )
 
 
-def _right_in_browser(measurements: Sequence[Measurement]) -> Outcome | None:
-    """Float files; the rounding of int8 differs between processors, sparse or not."""
-    tried = [
-        each
-        for each in measurements
-        if each.file.precision == "float32" and (each.browser or each.browser_error)
-    ]
+def _runs_in_browser(rows: Sequence[Row]) -> Outcome | None:
+    """Files of every precision."""
+    tried = [each for each in rows if each.browser or each.browser_error]
     if not tried:
         return None
-    failed = any(each.browser_error for each in tried)
-    largest = max(each.browser_difference or 0.0 for each in tried)
+    failed = [
+        f"{each.name} ({each.browser_error})" for each in tried if each.browser_error
+    ]
     return Outcome(
-        f"{len(tried)} float32 files: difference in the browser, centred",
-        f"≤ {_SAME_OUTPUTS}",
-        "one does not run" if failed else f"{largest:.1e}",
-        not failed and largest <= _SAME_OUTPUTS,
+        f"{len(tried)} files of every precision: do not run in the browser",
+        "0",
+        f"{len(failed)}" + _named(failed),
+        not failed,
     )
 
 
-def _has_blocks(each: Measurement) -> bool:
-    return any(weight.storage == "block" for weight in each.file.report.weights)
+def _named(names: Iterable[str]) -> str:
+    listed = "; ".join(names)
+    return f": {listed}" if listed else ""

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.agreement import largest_difference, native_outputs, normal_inputs
+from benchmarks.agreement import (
+    identical,
+    largest_difference,
+    native_outputs,
+    normal_inputs,
+)
 from benchmarks.edge_export import Exported
 from benchmarks.edge_native import speed_up, times_in_turns
 from benchmarks.web.browser import Browser, Job, Measured
@@ -43,7 +48,8 @@ class Measurement:
         file: the file.
         native: its speed on this processor.
         twin_difference: of its outputs from those of the dense file of the same
-            weights; 0 if they are the same to the bit. `None` if it is dense itself.
+            weights; `None` if it is dense itself.
+        twin_identical: whether these are the same to the bit; `None` as above.
         browser: its speed in the browser; `None` if that was not measured, or failed.
         browser_difference: of the browser's outputs from the native ones of the dense
             file of the same weights; see `agreement.difference`.
@@ -54,6 +60,7 @@ class Measurement:
     file: Exported
     native: Speed
     twin_difference: float | None
+    twin_identical: bool | None
     browser: Speed | None
     browser_difference: float | None
     browser_error: str
@@ -97,6 +104,9 @@ def measure(
                 native=_speed(file, files, timed),
                 twin_difference=(
                     largest_difference(dense, native[file.path]) if file.twin else None
+                ),
+                twin_identical=(
+                    identical(dense, native[file.path]) if file.twin else None
                 ),
                 browser=speed,
                 browser_difference=difference,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.edge_measure import Measurement, Speed
+from benchmarks.edge_measure import Speed
+from benchmarks.edge_rows import Row
 
 _KINDS = {
     "dense": "tab:gray",
@@ -16,19 +17,19 @@ _KINDS = {
 _MARKERS = {"float32": "o", "float16": "^", "int8": "s"}
 
 
-def draw(measurements: Sequence[Measurement], path: Path) -> None:
+def draw(measured: Sequence[Row], path: Path) -> None:
     """Size against latency: a row a net, the first two; a column a runtime."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    nets = list(dict.fromkeys(each.net for each in measurements))[:2]
+    nets = list(dict.fromkeys(each.net for each in measured))[:2]
     figure, axes = pyplot.subplots(
         len(nets), 2, figsize=(11, 4.6 * len(nets)), squeeze=False, layout="constrained"
     )
     for row, net in zip(axes, nets, strict=True):
-        rows = [each for each in measurements if each.net == net]
+        rows = [each for each in measured if each.net == net]
         _scatter(row[0], rows, f"{net}, native", [each.native for each in rows])
         _scatter(row[1], rows, f"{net}, browser", [each.browser for each in rows])
     figure.legend(
@@ -40,7 +41,7 @@ def draw(measurements: Sequence[Measurement], path: Path) -> None:
 
 def _scatter(
     axes: Any,
-    rows: Sequence[Measurement],
+    rows: Sequence[Row],
     title: str,
     speeds: Sequence[Speed | None],
 ) -> None:
@@ -50,19 +51,19 @@ def _scatter(
     for each, speed in zip(rows, speeds, strict=True):
         if speed is None:
             continue
-        kilobytes = each.file.report.raw_bytes / 1000
-        full = each.file.stored == "sparse"
-        colour = _colour(each.file.variant)
+        kilobytes = each.raw_bytes / 1000
+        full = each.stored == "sparse"
+        colour = _colour(each.variant)
         axes.scatter(
             kilobytes,
             speed.ms,
             s=46,
-            marker=_MARKERS[each.file.precision],
+            marker=_MARKERS[each.precision],
             edgecolors=colour,
             facecolors=colour if full else "none",
         )
         axes.annotate(
-            each.file.variant.replace("unstructured ", "").replace("channels ", "−"),
+            each.variant.replace("unstructured ", "").replace("channels ", "−"),
             (kilobytes, speed.ms),
             xytext=(5, 4),
             textcoords="offset points",

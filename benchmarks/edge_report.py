@@ -1,14 +1,11 @@
-"""What benchmarks/edge.py found: JSON, tables in Markdown, and the picture."""
+"""What benchmarks/edge.py found, as tables in Markdown."""
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.edge_goals import Outcome
-from benchmarks.edge_measure import Measurement
-from benchmarks.edge_picture import draw
+from benchmarks.edge_rows import Row
 
 WHERE_NOTHING_IS_FASTER = """\
 What does not get faster, and where: unstructured and N:M zeros make no file faster on
@@ -18,36 +15,8 @@ nothing faster on any processor, because the sparse kernels are float ones. What
 faster everywhere is a net with fewer channels."""
 
 
-def as_dict(
-    measurements: Sequence[Measurement],
-    outcomes: Sequence[Outcome],
-    circumstances: dict[str, Any],
-) -> dict[str, Any]:
-    """Everything, ready for `json.dump`; `null` stands for what was not measured."""
-    return {
-        **circumstances,
-        "goals": [vars(outcome) for outcome in outcomes],
-        "files": [_row(each) for each in measurements],
-    }
-
-
-def write(
-    folder: Path,
-    name: str,
-    measurements: Sequence[Measurement],
-    outcomes: Sequence[Outcome],
-    circumstances: dict[str, Any],
-) -> None:
-    """Writes NAME.json, NAME.md and NAME.png."""
-    found = as_dict(measurements, outcomes, circumstances)
-    text = json.dumps(_without_nan(found), indent=1)
-    (folder / f"{name}.json").write_text(text + "\n")
-    (folder / f"{name}.md").write_text(markdown(measurements, outcomes, circumstances))
-    draw(measurements, folder / f"{name}.png")
-
-
 def markdown(
-    measurements: Sequence[Measurement],
+    rows: Sequence[Row],
     outcomes: Sequence[Outcome],
     circumstances: dict[str, Any],
 ) -> str:
@@ -66,9 +35,9 @@ def markdown(
         ),
         _LEGEND,
     ]
-    for net in dict.fromkeys(each.net for each in measurements):
-        rows = [each for each in measurements if each.net == net]
-        parts += [f"## {net}", _table(_HEAD, [_cells(each) for each in rows])]
+    for net in dict.fromkeys(each.net for each in rows):
+        cells = [_cells(each) for each in rows if each.net == net]
+        parts += [f"## {net}", _table(_HEAD, cells)]
     if circumstances["refused"]:
         lines = [
             f"* {each['net']}, {each['variant']}, {each['precision']}: {each['reason']}"
@@ -108,53 +77,30 @@ the outputs over 64 random inputs: from the Keras model; from the dense file of 
 weights (0: the same to the bit); in the browser, from that dense file run natively."""
 
 
-def _cells(each: Measurement) -> tuple[str, ...]:
-    file, native, browser = each.file, each.native, each.browser
+def _cells(each: Row) -> tuple[str, ...]:
+    native, browser = each.native, each.browser
     shown = (
         (f"{browser.ms:.2f}", _times(browser.over_dense), _times(browser.over_int8))
         if browser
         else (each.browser_error or "–", "–", "–")
     )
     return (
-        file.variant,
-        file.precision,
-        file.stored,
-        file.verdict,
-        f"{file.macs / 1e6:,.1f}",
-        f"{file.nonzero_macs / 1e6:,.1f}",
-        f"{file.report.raw_bytes / 1000:,.0f}",
-        f"{file.gzip_bytes / 1000:,.0f}",
+        each.variant,
+        each.precision,
+        each.stored,
+        each.verdict,
+        f"{each.macs / 1e6:,.1f}",
+        f"{each.nonzero_macs / 1e6:,.1f}",
+        f"{each.raw_bytes / 1000:,.0f}",
+        f"{each.gzip_bytes / 1000:,.0f}",
         f"{native.ms:.3f}",
         _times(native.over_dense),
         *shown,
         f"{browser.load_ms:.0f}" if browser else "–",
-        f"{file.report.relative_difference:.0e}",
-        _difference(each.twin_difference),
+        f"{each.keras_difference:.0e}",
+        _twin(each),
         _difference(each.browser_difference),
     )
-
-
-def _row(each: Measurement) -> dict[str, Any]:
-    file = each.file
-    return {
-        "net": each.net,
-        "variant": file.variant,
-        "precision": file.precision,
-        "stored": file.stored,
-        "verdict": file.verdict,
-        "macs": file.macs,
-        "nonzero_macs": file.nonzero_macs,
-        "raw_bytes": file.report.raw_bytes,
-        "gzip_bytes": file.gzip_bytes,
-        "dense_raw_bytes": file.report.storage.dense_raw_bytes,
-        "dense_gzip_bytes": file.report.storage.dense_gzip_bytes,
-        "native": vars(each.native),
-        "browser": each.browser and vars(each.browser),
-        "keras_difference": file.report.relative_difference,
-        "twin_difference": each.twin_difference,
-        "browser_difference": each.browser_difference,
-        "browser_error": each.browser_error,
-    }
 
 
 def _made(circumstances: dict[str, Any]) -> str:
@@ -174,7 +120,19 @@ def _made(circumstances: dict[str, Any]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """On one line, without what would end the cell: reasons are not ours."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _twin(each: Row) -> str:
+    """0 is said of bytes, so not of a difference that only rounds to it."""
+    if each.twin_identical is False and each.twin_difference == 0:
+        return "not 0"
+    return _difference(each.twin_difference)
 
 
 def _times(ratio: float) -> str:
@@ -185,12 +143,3 @@ def _difference(value: float | None) -> str:
     if value is None:
         return "–"
     return "0" if value == 0 else f"{value:.0e}"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
