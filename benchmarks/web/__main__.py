@@ -12,10 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.agreement import largest_difference, normal_inputs
 from benchmarks.web.browser import Browser, Job
+from benchmarks.web.compare import HEAD, jobs, line
 from benchmarks.web.parts import HERE, BrowserMissing, chromium, missing, set_up
 
 PORT = 8642
@@ -24,16 +22,24 @@ PORT = 8642
 def main() -> int:
     arguments = _arguments()
     try:
-        if missing():
-            set_up()
+        # before a browser is started, or packages are installed for it
+        given = jobs(arguments.files, arguments.repeats)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        # the page is opened in a browser of the reader's own
+        browser_too = not arguments.page
+        if missing(browser=browser_too):
+            set_up(browser=browser_too)
         if arguments.page:
             return _page(arguments.port)
         if arguments.picture:
             return _picture(arguments.picture, arguments.files)
         with Browser() as browser:
             print(f"Chromium {browser.version}, LiteRT.js: ready")
-            if arguments.files:
-                _measure(browser, arguments.files, arguments.repeats)
+            if given:
+                _measure(browser, arguments.files, given)
     except BrowserMissing as error:
         print(f"The browser can't be measured: {error}", file=sys.stderr)
         return 1
@@ -47,11 +53,14 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    parser.add_argument("--repeats", type=int, default=40, help="default: 40")
+    parser.add_argument("--repeats", type=_at_least_one, default=40, help="default: 40")
     parser.add_argument("--picture", type=Path, metavar="PNG")
     parser.add_argument("--page", action="store_true", help="serve the page for people")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.picture and not arguments.files:
+        parser.error("--picture needs files to measure")
+    return arguments
 
 
 def _page(port: int) -> int:
@@ -68,22 +77,18 @@ def _picture(picture: Path, files: list[Path]) -> int:
         return subprocess.run([*command, picture, *files]).returncode
 
 
-def _measure(browser: Browser, files: list[Path], repeats: int) -> None:
-    """Prints load time, latency and how far the outputs are from the first file's."""
-    inputs = normal_inputs(files[0])
-    results = browser.run([Job(path, inputs, repeats) for path in files])
-    first = results[0]
-    print(f"{'file':<32}{'load ms':>9}{'median ms':>11}{'ratio':>7}  difference")
+def _measure(browser: Browser, files: list[Path], given: list[Job]) -> None:
+    results = browser.run(given)
+    print(HEAD)
     for path, result in zip(files, results, strict=True):
-        if result.error:
-            print(f"{path.name:<32}  {result.error}")
-            continue
-        # the median of the rounds' ratios: both files of a round saw the same machine
-        ratio = np.median(first.latencies_ms / result.latencies_ms)
-        print(
-            f"{path.name:<32}{result.load_ms:>9.1f}{result.median_ms:>11.3f}"
-            f"{ratio:>7.2f}  {largest_difference(first.outputs, result.outputs):.1e}"
-        )
+        print(line(path, results[0], result))
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, received {number}")
+    return number
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from benchmarks.web.parts import HERE, chromium, require
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_DTYPES = ("float32", "int32", "uint8")
+DTYPES = ("float32", "int32", "uint8")
 
 
 @dataclass(frozen=True)
@@ -224,9 +224,9 @@ def _by_name(job: Job) -> dict[str | None, Array]:
     else:
         named = {None: job.inputs}
     for name, array in named.items():
-        if not isinstance(array, np.ndarray) or array.dtype.name not in _DTYPES:
+        if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
             raise TypeError(
                 f"{os.fspath(job.path)}, input {name or ''!r}: expected an array of "
-                f"{', '.join(_DTYPES)}, received {getattr(array, 'dtype', type(array))}"
+                f"{', '.join(DTYPES)}, received {getattr(array, 'dtype', type(array))}"
             )
     return named

@@ -32,25 +32,32 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
-def missing() -> str | None:
-    """Which part is missing and what to do, in one sentence; `None` if all are here."""
-    return _missing_programs() or _missing_packages()
+def missing(*, browser: bool = True) -> str | None:
+    """Which part is missing and what to do, in one sentence; `None` if all are here.
+
+    Args:
+        browser: whether a browser is one of the parts; the page for people needs none.
+    """
+    return _missing_programs(browser) or _missing_packages()
 
 
-def require(packages: bool = True) -> None:
+def require() -> None:
     """Raises `BrowserMissing` with the sentence of `missing`."""
-    reason = missing() if packages else _missing_programs()
-    if reason:
+    if reason := missing():
         raise BrowserMissing(reason)
 
 
-def set_up() -> None:
+def set_up(*, browser: bool = True) -> None:
     """Installs the npm packages of `package-lock.json` into this folder.
+
+    Args:
+        browser: as of `missing`.
 
     Raises:
         BrowserMissing: a program is missing, or npm could not install.
     """
-    require(packages=False)
+    if reason := _missing_programs(browser):
+        raise BrowserMissing(reason)
     npm = shutil.which("npm")
     if npm is None:
         raise BrowserMissing(
@@ -63,8 +70,8 @@ def set_up() -> None:
         raise BrowserMissing(f"`npm ci` in {HERE.name}/ failed:\n{last}")
 
 
-def _missing_programs() -> str | None:
-    if chromium() is None:
+def _missing_programs(browser: bool) -> str | None:
+    if browser and chromium() is None:
         return (
             "no Chromium: install one, as with Debian's `apt-get install chromium`, or "
             "name it in KERAS_PDP_CHROMIUM"
