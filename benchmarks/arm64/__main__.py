@@ -5,19 +5,17 @@ python -m benchmarks.arm64 a.tflite b.tflite   outputs on ARM64 against those he
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.agreement import largest_difference, native_outputs, normal_inputs
-from benchmarks.arm64.machine import run
-from benchmarks.arm64.parts import Arm64Missing, launcher, missing, set_up
-
-_WHO = (
-    "import ai_edge_litert, platform; from importlib.metadata import version; "
-    "print(platform.machine(), 'Python', platform.python_version(), "
-    "'ai-edge-litert', version('ai-edge-litert'))"
+from benchmarks.agreement import (
+    Unreadable,
+    largest_difference,
+    native_outputs,
+    normal_inputs,
 )
+from benchmarks.arm64.machine import run
+from benchmarks.arm64.parts import Arm64Missing, missing, set_up, who
 
 
 def main() -> int:
@@ -32,12 +30,16 @@ def main() -> int:
     try:
         if missing():
             set_up()
-        subprocess.run([*launcher(), "-c", _WHO], check=True)
+        print(who())
     except Arm64Missing as error:
         print(f"ARM64 can't be run: {error}", file=sys.stderr)
         return 1
     for path in arguments.files:
-        inputs = normal_inputs(path, arguments.samples)
+        try:
+            inputs = normal_inputs(path, arguments.samples)
+        except Unreadable as error:
+            print(error, file=sys.stderr)
+            return 1
         here, there = native_outputs(path, inputs), run(path, inputs)
         print(
             path.name, there.error or f"{largest_difference(here, there.outputs):.1e}"

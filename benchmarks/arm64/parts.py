@@ -12,8 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -34,10 +34,17 @@ ARM_PACKAGES = (
     f"python{PYTHON}-minimal",
     "zlib1g",
 )
+_RUNTIME = "ai-edge-litert"
+_TAG = f"cp{PYTHON.replace('.', '')}"
 GLIBC = ("2_17", "2_27", "2_28")
 
 _QEMU = MACHINE / "qemu-aarch64"
 _LEAST_QEMU = 10
+_WHO = (
+    "import ai_edge_litert, platform; from importlib.metadata import version; "
+    "print(platform.machine(), 'Python', platform.python_version(), "
+    "'ai-edge-litert', version('ai-edge-litert'))"
+)
 
 
 class Arm64Missing(RuntimeError):
@@ -48,14 +55,16 @@ def launcher() -> list[str]:
     """How a Python with the runtime is started on ARM64: the words of the command.
 
     Raises:
-        Arm64Missing: parts are missing; `python -m benchmarks.arm64` gets them.
+        Arm64Missing: parts are missing, or of other versions than those that are asked
+            for here; `python -m benchmarks.arm64` gets them.
     """
     if platform.machine() in ("aarch64", "arm64"):
         return [sys.executable]
     qemu = _qemu()
-    if qemu is None or not SITE.is_dir():
+    reason = "no QEMU 10 or later" if qemu is None else _wrong_parts()
+    if reason:
         raise Arm64Missing(
-            "no ARM64 machine in benchmarks/arm64: "
+            f"no ARM64 machine in benchmarks/arm64: {reason}; "
             "`python -m benchmarks.arm64` gets one"
         )
     environment = ["-E", f"PYTHONPATH={SITE}"]
@@ -102,6 +111,31 @@ def _qemu() -> Path | None:
         number = re.search(r"version (\d+)", said.stdout)
         if number and int(number[1]) >= _LEAST_QEMU:
             return Path(found)
+    return None
+
+
+def _wrong_parts() -> str | None:
+    """What the folder lacks, or has for another Python or of another version."""
+    if not _python().is_file():
+        return f"no Python {PYTHON} for ARM64"
+    return wrong_wheels(SITE, {_RUNTIME: version(_RUNTIME), "numpy": None})
+
+
+def wrong_wheels(site: Path, wanted: Mapping[str, str | None]) -> str | None:
+    """What is wrong with the wheels of a folder, by what pip noted in it, or `None`.
+
+    Args:
+        site: the folder, as `pip install --target` filled it.
+        wanted: the version by the name of the package; `None` takes any.
+    """
+    for name, number in wanted.items():
+        found = list(distributions(name=name, path=[str(site)]))
+        if len(found) != 1:
+            return f"{len(found)} wheels of {name} instead of one"
+        if number is not None and found[0].version != number:
+            return f"{name} {found[0].version}, where {number} is installed here"
+        if f"Tag: {_TAG}-" not in (found[0].read_text("WHEEL") or ""):
+            return f"{name} is not for Python {PYTHON}"
     return None
 
 
@@ -155,13 +189,13 @@ def _mirror() -> str:
 
 def _unpacked(file: Path) -> None:
     if file.name.startswith("qemu-user_"):
-        content = subprocess.run(
-            ["dpkg-deb", "--fsys-tarfile", file], capture_output=True, check=True
-        ).stdout
-        with _QEMU.open("wb") as target:
-            command = ["tar", "-xO", "./usr/bin/qemu-aarch64"]
-            subprocess.run(command, input=content, stdout=target, check=True)
-        _QEMU.chmod(0o755)
+        unpacked = MACHINE / "qemu"
+        _run(["dpkg-deb", "-x", str(file), str(unpacked)], MACHINE)
+        program = unpacked / "usr" / "bin" / _QEMU.name
+        if not program.is_file():
+            raise Arm64Missing(f"{file.name} has no /usr/bin/{_QEMU.name}")
+        program.replace(_QEMU)
+        shutil.rmtree(unpacked)
     else:
         _run(["dpkg-deb", "-x", str(file), str(ROOT)], MACHINE)
     file.unlink()
@@ -173,12 +207,26 @@ def _install_wheels() -> None:
     command += ["--implementation", "cp", "--python-version", PYTHON]
     for each in GLIBC:
         command += ["--platform", f"manylinux_{each}_aarch64"]
-    runtime = f"ai-edge-litert=={version('ai-edge-litert')}"
+    runtime = f"{_RUNTIME}=={version(_RUNTIME)}"
+    # pip leaves what it noted of an older version beside the newer one
+    shutil.rmtree(SITE, ignore_errors=True)
     _run([*command, runtime, "numpy"], MACHINE)
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def who() -> str:
+    """Which machine, Python and runtime it is, as it says itself.
+
+    Raises:
+        Arm64Missing: it does not start, with the last of what it said.
+    """
+    return _run([*launcher(), "-c", _WHO], HERE).strip()
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise Arm64Missing(f"`{' '.join(command[:3])} …` failed:\n{last}")
+        raise Arm64Missing(
+            f"`{' '.join(command[:3])} …` failed with {done.returncode}:\n{last}"
+        )
+    return done.stdout
