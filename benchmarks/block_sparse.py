@@ -17,7 +17,9 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -32,7 +34,10 @@ from keras_pdp.deployment.sparse_writer import sparsely_stored
 
 SHAPES = [(128, 128), (256, 256), (512, 512), (1024, 1024), (1024, 4096)]
 SPARSITIES = [0.8, 0.85, 0.9, 0.95, 0.98]
-KERNELS = {None: ("float32", 4), "int8": ("int8", 16)}
+KERNELS: dict[Literal["int8"] | None, tuple[str, int]] = {
+    None: ("float32", 4),
+    "int8": ("int8", 16),
+}
 REPEATED = 20  # runs in a row of one file, of which the median counts as warm
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -43,7 +48,9 @@ rng = np.random.default_rng(0)
 elsewhere = np.zeros(1 << 24, np.float32)
 
 
-def files(shape, sparsity, quantize) -> tuple[bytes, bytes]:
+def files(
+    shape: tuple[int, int], sparsity: float, quantize: Literal["int8"] | None
+) -> tuple[bytes, bytes]:
     """A Dense layer with blocks of zeros, stored densely and by blocks."""
     dtype, width = KERNELS[quantize]
     model = keras.Sequential([keras.Input(shape[:1]), keras.layers.Dense(shape[1])])
@@ -82,7 +89,9 @@ def cold(interpreter: Interpreter) -> float:
     return milliseconds(interpreter)
 
 
-def medians(files, measured, runs: int) -> list[float]:
+def medians(
+    files: Sequence[bytes], measured: Callable[[Interpreter], float], runs: int
+) -> list[float]:
     """The median time of each file, run in turns."""
     interpreters = [loaded(data) for data in files]
     for interpreter in interpreters:

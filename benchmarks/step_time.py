@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -33,7 +34,7 @@ parser.add_argument("--steps", type=int, default=STEPS)
 arguments = parser.parse_args()
 
 
-def network(prunable):
+def network(prunable: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
     """The net of tutorials/01_quickstart.py: 98,778 parameters."""
     net = keras.Sequential([keras.Input((28, 28, 1))])
     for filters, strides in ((16, 2), (32, 1), (64, 1)):
@@ -52,7 +53,7 @@ def network(prunable):
     return net
 
 
-def wrapped(begin: float):
+def wrapped(begin: float) -> tuple[keras.Model, PDPCallback]:
     """A wrapped net whose pruning stands at a fraction of the run."""
     net = network(PDPWrapper)
     pdp = PDPCallback(0.9)
@@ -74,7 +75,7 @@ def ramp_step(step: int) -> None:
     ramp[0].train_on_batch(x, y)
 
 
-phases = {
+phases: dict[str, Callable[[int], object]] = {
     "dense": lambda step: dense.train_on_batch(x, y),
     "wrapped, warm-up": lambda step: warm_up[0].train_on_batch(x, y),
     "wrapped, ramp": ramp_step,
