@@ -46,7 +46,7 @@ class BlockKernel:
 BlockKernels = Mapping[str, BlockKernel]
 
 # From benchmarks/block_sparse.py: the first points where blocks won on every shape that
-# is larger, warm and cold. Dense / blocks, warm (x86-64 with AVX-512, November 2026,
+# is larger, warm and cold. Dense / blocks, warm (x86-64 with AVX-512, 2026-11-22,
 # ai-edge-litert 2.3.0, two runs): float32 at 90 % 1.04 for 128×128, 1.2 for 256×256,
 # 1.3-1.8 for 512×512, 1.4-1.8 for 1024×1024, 2.3-2.9 for 1024×4096, and at 85 % still
 # 1.0; int8, against XNNPACK's int8, at 95 % 0.8-1.0 for 1024×1024 and 0.9 for
