@@ -10,6 +10,7 @@ package's public functions, and measures all files of a net in turns, on one thr
 natively, and in headless Chromium with LiteRT.js, where the sparse kernels exist
 (`python -m benchmarks.web` sets that up; without it only the native part is measured,
 and the tables say so). Writes a table, a picture and JSON into benchmarks/results.
+The picture needs matplotlib: `pip install 'keras_pdp[benchmarks]'`.
 """
 
 import argparse
