@@ -103,14 +103,20 @@ def share_out(
     sparsity: float | None,
     allocation: Shares,
 ) -> dict[str, float]:
-    """Sets the goals and temperatures of all groups.
+    """Sets the goals and temperatures of all groups; those that have a goal keep it.
 
     Returns:
         kappa by group, 0 where nothing is to be pruned.
     """
-    counts = [group.allowed(round(s * group.channels)) for group, s in plan.fixed]
-    for (group, wanted), count in zip(plan.fixed, counts, strict=True):
-        _warn_if_short(group, wanted, count)
+    decided = [group for group in plan.groups if _has_goal(group)]
+    fixed = [(group, s) for group, s in plan.fixed if not _has_goal(group)]
+    counts = [_goal(group) for group in decided]
+    for group, wanted in fixed:
+        counts.append(group.allowed(round(wanted * group.channels)))
+        _warn_if_short(group, wanted, counts[-1])
+    before = (*((group, 0.0) for group in decided), *fixed)
+    sharing = tuple(group for group in plan.sharing if not _has_goal(group))
+    plan = dataclasses.replace(plan, fixed=before, sharing=sharing)
     squares = _squares(plan.groups)
     if plan.sharing and sparsity is not None:
         price = Price(works, coupling, plan.groups)
@@ -118,6 +124,7 @@ def share_out(
     return {
         group.name: _aim(group, count, squares)
         for group, count in zip(plan.groups, counts, strict=False)
+        if group not in decided
     }
 
 
@@ -126,7 +133,8 @@ def leave_whole(plan: Plan, coupling: Coupling) -> None:
     busy = {id(group) for group in plan.groups}
     for group in coupling.groups:
         members = {member.name for member in group.members if member.counts}
-        if id(group) not in busy and members <= plan.whole.keys():
+        free = id(group) not in busy and not _has_goal(group)
+        if free and members <= plan.whole.keys():
             _set_goal(group, 0)
     for name in plan.whole.keys() & coupling.unfollowed.keys():
         coupling.unfollowed[name].target.assign(0)
@@ -258,12 +266,16 @@ def _aim(group: Group, count: int, squares: Mapping[int, np.ndarray]) -> float:
 def _set_goal(group: Group, count: int) -> None:
     for member in group.members:
         kernel = member.kernel
-        # A kernel with channels in several groups adds them up.
-        known = max(int(kernel.target.value), 0)
-        kernel.target.assign(known + count * member.times)
-        _assign(kernel.goal, member.places, count)
+        goals = np.array(kernel.goal.numpy())
+        # A kernel with channels in several groups adds them up. What it aimed at by
+        # itself, or in this group before, is replaced.
+        elsewhere = 0
+        if kernel.coupled:
+            here = max(int(goals[member.places[0]]), 0) * member.times
+            elsewhere = max(int(kernel.target.value), 0) - here
+        kernel.target.assign(elsewhere + count * member.times)
+        goals[member.places] = count
         # Where its other channels are in no group, they stay.
-        goals = np.asarray(kernel.goal.numpy())
         kernel.goal.assign(np.maximum(goals, 0))
 
 
@@ -271,6 +283,12 @@ def _assign(variable: keras.Variable, places: np.ndarray, value: float) -> None:
     values = np.array(variable.numpy())
     values[places] = value
     variable.assign(values)
+
+
+def _has_goal(group: Group) -> bool:
+    """Whether an earlier budget has decided how many of its channels go."""
+    kernels = [member.kernel for member in group.members if member.counts]
+    return all(k.has_target and (group.alone or k.coupled) for k in kernels)
 
 
 def _goal(group: Group) -> int:

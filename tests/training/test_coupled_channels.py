@@ -552,3 +552,29 @@ def test_channels_are_pruned_as_one_on(backend):
         check=False,
     )
     assert done.stdout.strip().endswith(f"{backend} True"), done.stderr[-2000:]
+
+
+def test_groups_that_have_a_goal_keep_it():
+    """Pruned layers that go on in a larger model; what is new there is budgeted."""
+    inputs = keras.Input((8,))
+
+    def pair(x, name):
+        one, two = (
+            PDPWrapper(layers.Dense(8, name=f"{name}{i}"), Channel()) for i in range(2)
+        )
+        return layers.ReLU()(layers.Add()([one(x), two(x)]))
+
+    x = pair(inputs, "old")
+    first = keras.Model(inputs, layers.Dense(2)(x))
+    set_up(first, 0.5).allocate()
+    (group,) = free_groups(first)
+    before = goal(group)
+    second = keras.Model(inputs, layers.Dense(2)(pair(x, "new")))
+    callback = set_up(second, 0.3)
+    shares = callback.allocate()
+    old, new = free_groups(second)
+    assert goal(old) == before
+    assert goal(new) > 0
+    assert shares["old0/kernel"] == shares["old1/kernel"] == before / 8
+    callback.allocate()
+    assert goal(free_groups(second)[1]) == goal(new)
