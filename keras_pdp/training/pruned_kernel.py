@@ -107,7 +107,7 @@ class PrunedKernel:
     def freeze(self) -> None:
         """Stores the hard mask; raises where a weight is not finite."""
         self.values()
-        # A copy: JAX gives each variable's buffer away in a step, so none may be shared.
+        # A copy: JAX gives the buffers of variables away, so none may be shared.
         self.mask.assign(ops.copy(self.hard()))
 
     def candidate(self) -> Candidate:
