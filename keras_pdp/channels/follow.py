@@ -46,14 +46,16 @@ def _follow(
         called = _called(call, at, made, unwrapped, prefix)
         layer = called.layer
         inner = graph.read(layer) if graph.readable(layer) else None
-        if (reason := _unusual(called)) is not None:
+        rule = None if inner else rule_for(layer, len(called.inputs))
+        reason = _unusual(called) if inner or rule else None
+        if reason is not None:
             outputs = trace.refuse(called, reason)
         elif inner is not None and _fits(called.call, inner):
             _count_inputs(called, trace)
             # Constants flow on through the steps inside: nothing is said of the whole.
             inside = f"{called.name}/"
             outputs = _follow(inner, called.inputs, trace, unwrapped, inside)
-        elif inner is None and (rule := rule_for(layer, len(called.inputs))):
+        elif rule is not None:
             outputs = rule(called, trace)
         else:
             reason = f"the channels of {_kind(layer)} are not known"
