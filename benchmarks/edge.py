@@ -1,7 +1,7 @@
 """What pruning does to size and latency, natively and in the browser.
 
-    python -m benchmarks.edge            all nets; about half an hour on two quiet cores
-    python -m benchmarks.edge --short    small nets, few rounds, about two minutes
+    python -m benchmarks.edge            all nets; 34 minutes on two busy cores
+    python -m benchmarks.edge --short    small nets, few rounds
     python -m benchmarks.edge --files D  keeps the .tflite files in the folder D
     python -m benchmarks.edge --table F  judges and draws again what the JSON F holds
 

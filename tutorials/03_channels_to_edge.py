@@ -1,6 +1,6 @@
 """Take half of the multiplications out of a trained net, and see what that is worth.
 
-    python tutorials/03_channels_to_edge.py            about 20 minutes on two cores
+    python tutorials/03_channels_to_edge.py            the whole run
     python tutorials/03_channels_to_edge.py --short    every step, no good numbers
 
 The net is the reference of MLPerf Tiny's image classification, ResNet-8 on CIFAR-10,
