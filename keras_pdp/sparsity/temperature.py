@@ -13,8 +13,9 @@ import keras
 
 from keras_pdp.sparsity import validation
 
-# Keeps 0 / tau defined for a kernel whose threshold is 0.
-_SMALLEST = 1e-30
+# tau is stored as float32: outside of these it, or a quotient by it, would be 0 or Inf.
+# The smallest also keeps 0 / tau defined for a kernel whose threshold is 0.
+_SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 class Temperature(abc.ABC):
@@ -58,7 +59,7 @@ class Calibrated(Temperature):
         object.__setattr__(self, "kappa", validation.positive("kappa", self.kappa))
 
     def at(self, threshold: float) -> float:
-        return max(threshold**2 / self.kappa, _SMALLEST)
+        return min(max(threshold**2 / self.kappa, _SMALLEST), _LARGEST)
 
 
 @keras.saving.register_keras_serializable(package="keras_pdp")
@@ -67,17 +68,24 @@ class Absolute(Temperature):
     """One tau for every kernel, as in the paper.
 
     Args:
-        tau: The temperature, > 0, in units of squared weights. Defaults to 1e-4.
+        tau: The temperature, in units of squared weights, between 1e-30 and 1e30.
+            Defaults to 1e-4.
 
     Raises:
         TypeError: If `tau` is no number.
-        ValueError: If it is not finite and > 0.
+        ValueError: If it is not in that range.
     """
 
     tau: float = 1e-4
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tau", validation.positive("tau", self.tau))
+        if not _SMALLEST <= self.tau <= _LARGEST:
+            raise ValueError(
+                f"`tau` is computed with in float32 and should be between {_SMALLEST} "
+                f"and {_LARGEST}; try Calibrated(), which finds one for each kernel. "
+                f"Received: {self.tau!r}."
+            )
 
     def at(self, threshold: float) -> float:
         return self.tau
