@@ -7,6 +7,8 @@ Keras counts up.
 import keras
 import pytest
 
+from tests import profiles  # noqa: F401  (how many cases hypothesis draws)
+
 
 @pytest.fixture(autouse=True)
 def fixed_seed():

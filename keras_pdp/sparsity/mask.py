@@ -20,6 +20,8 @@ from keras import ops
 from keras_pdp.sparsity import threshold
 from keras_pdp.sparsity.granularity import Granularity, Tensor
 
+_HUGE = float(np.finfo(np.float32).max)
+
 
 def scores(w: Tensor, granularity: Granularity) -> Tensor:
     """How much each unit matters: the root mean square of its weights.
@@ -29,7 +31,9 @@ def scores(w: Tensor, granularity: Granularity) -> Tensor:
         granularity: How it is cut.
 
     Returns:
-        float32 tensor of shape `(pools, units)`, >= 0; 0 for padding.
+        float32 tensor of shape `(pools, units)`, >= 0; 0 for padding. Single weights
+        may be as large or small as they like; where squares are summed, weights above
+        1e19 overflow and those below 1e-19 count as 0.
     """
     units = granularity.split(ops.cast(w, "float32"))
     if units.shape[-1] == 1:
@@ -70,7 +74,10 @@ def sigmoid_mask(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
     The difference of squares cancels near the threshold (error 1e-4 in the band where
     it matters); `(s - t) ((s + t) / tau)` is right to 1e-7.
     """
-    return ops.sigmoid((s - t) * ((s + t) / tau))
+    # Halved, which changes no digit, so that the sum of two of the largest floats does
+    # not overflow; and a quotient that does is not multiplied by an s - t of 0.
+    steepness = ops.minimum((0.5 * s + 0.5 * t) / (0.5 * tau), _HUGE)
+    return ops.sigmoid((s - t) * steepness)
 
 
 def coupled_mask(square: Tensor, margin: Tensor, share: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ MODES = {
     "tensorflow": ["eager", "graph", "xla"],
     "jax": ["xla"],
     "torch": ["eager"],
+    "numpy": ["eager"],  # no gradients; what benchmarks/mutation runs on, being quick
 }[keras.backend.backend()]
 
 

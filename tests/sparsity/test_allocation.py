@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_pdp import Block, Channel, erdos_renyi, global_magnitude, uniform
@@ -49,7 +49,6 @@ drawn_kernels = st.lists(
 drawn_sparsity = st.floats(0.0, 0.999) | st.sampled_from([0.0, 0.29, 0.5, 0.9])
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(RULES), drawn_kernels, drawn_sparsity)
 def test_the_budget_is_met_to_one_weight(rule, candidates, sparsity):
     shares = rule(candidates, sparsity)
@@ -64,7 +63,6 @@ def test_the_budget_is_met_to_one_weight(rule, candidates, sparsity):
         assert shares[name] == counts[name] / len(candidate.scores)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(RULES),
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5),
@@ -87,7 +85,6 @@ def test_the_budget_is_met_to_half_a_unit(rule, shapes, sparsity, seed):
     assert missing <= max(size.values()) / 2 or exhausted
 
 
-@settings(max_examples=200, deadline=None)
 @given(drawn_kernels, drawn_sparsity)
 def test_global_magnitude_is_one_sort_over_everything(candidates, sparsity):
     everything = []

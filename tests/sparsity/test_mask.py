@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
@@ -460,7 +460,6 @@ def test_half_precision_ties_are_counted_exactly(dtype):
     assert (keep.reshape(50, 10, 4).sum(axis=-1) == 2).all()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, -0.1, 0.1, 0.2, -0.3]), min_size=12, max_size=12),
     st.sampled_from(cases.GRANULARITIES),

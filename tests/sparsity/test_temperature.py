@@ -67,6 +67,8 @@ def test_values_compare_by_what_they_are():
         (lambda: Calibrated(True), TypeError, "Received: True"),
         (lambda: Absolute(0.0), ValueError, "greater than 0. Received: 0.0"),
         (lambda: Absolute(-1e-4), ValueError, "Received: -0.0001"),
+        (lambda: Absolute(1e-45), ValueError, r"1e-30 .* Calibrated\(\).* 1e-45"),
+        (lambda: Absolute(1e31), ValueError, "and 1e[+]30; .* Received: 1e[+]31"),
         (lambda: Absolute([1e-4]), TypeError, "should be a number. Received"),
         (lambda: check(1e-4), TypeError, r"Absolute\(tau\). Received: 0.0001"),
         (lambda: check(Calibrated), TypeError, "`temperature` should be Calibrated"),

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import ops
@@ -113,14 +113,12 @@ def drawn_scores(n):
 
 
 # Few sizes, so that each is compiled once.
-@settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from([2, 3, 17, 66]))
 def test_neighbours_are_the_sorted_ones(data, n):
     scores = data.draw(drawn_scores(n))
     check_neighbours(scores, data.draw(st.integers(1, n - 1)), cases.MODES[-1])
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from([1, 2, 3, 17, 66]))
 def test_kept_are_the_largest_and_the_first(data, n):
     scores = data.draw(drawn_scores(n))
