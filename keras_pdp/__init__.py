@@ -37,6 +37,7 @@ from keras_pdp.sparsity.schedule import Position as Position
 from keras_pdp.sparsity.schedule import Steps as Steps
 from keras_pdp.sparsity.temperature import Absolute as Absolute
 from keras_pdp.sparsity.temperature import Calibrated as Calibrated
+from keras_pdp.training.backup import Backup as Backup
 from keras_pdp.training.callback import PDPCallback as PDPCallback
 from keras_pdp.training.cost import macs as macs
 from keras_pdp.training.cost import parameters as parameters

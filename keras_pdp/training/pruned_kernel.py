@@ -200,7 +200,7 @@ def state(
     owner: keras.Layer, name: str, dtype: str, value: int | float, shape: Any = ()
 ) -> keras.Variable:
     """A variable of the wrapper that no training step changes."""
-    return owner.add_weight(
+    variable = owner.add_weight(
         name=name,
         shape=shape,
         dtype=dtype,
@@ -210,6 +210,9 @@ def state(
         # Every replica sets the same value; summed they would be doubled.
         aggregation="only_first_replica",
     )
+    # tf.train.Checkpoint saves what is an attribute, and says nothing of the rest.
+    setattr(owner, name, variable)
+    return variable
 
 
 def _soft_masked(

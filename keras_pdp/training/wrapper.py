@@ -196,6 +196,10 @@ class PDPWrapper(keras.layers.Layer):
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> "PDPWrapper":
         config = dict(config)  # the caller keeps his own
+        # Built with the wrapper and not before, so that the paths of its variables,
+        # by which OrbaxCheckpoint finds them, are those of the definition.
+        if isinstance(config["layer"], dict):
+            config["layer"] = {**config["layer"], "build_config": None}
         for key in ("layer", "granularity", "temperature"):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects=custom_objects
@@ -208,7 +212,8 @@ class PDPWrapper(keras.layers.Layer):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         if not self.layer.built:
-            self.layer.build_from_config(config["layer"])
+            with keras.name_scope(self.name):
+                self.layer.build_from_config(config["layer"])
         self.build()
 
     @property
