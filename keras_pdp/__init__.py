@@ -45,6 +45,7 @@ from keras_pdp.training.prunable import register_prunable as register_prunable
 from keras_pdp.training.surgery import pruned_layers as pruned_layers
 from keras_pdp.training.surgery import strip as strip
 from keras_pdp.training.surgery import wrap as wrap
+from keras_pdp.training.transfer import load_plain_weights as load_plain_weights
 from keras_pdp.training.wrapper import PDPWrapper as PDPWrapper
 
 __version__ = "0.1.0"

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from keras_pdp.deployment.flatbuffer import read_tflite
+from keras_pdp.deployment.keras_file import load_keras
 from keras_pdp.training import prunable
-from keras_pdp.training.prunable import Skipped
+from keras_pdp.training.prunable import PrunableWeight, Skipped
 from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.surgery import named_wrappers, pruned_layers
 from keras_pdp.training.wrapper import PDPWrapper
@@ -171,7 +172,7 @@ def _of_file(path: Path) -> SparsityReport:
     if path.suffix == ".tflite":
         return _of_tflite(path)
     if path.suffix == ".keras":
-        report = _of_model(keras.models.load_model(path, compile=False))
+        report = _of_model(load_keras(path))
         return dataclasses.replace(report, name=str(path))
     raise ValueError(
         f"`sparsity_report` reads .keras and .tflite files. Received: '{path}'."
@@ -203,7 +204,7 @@ def _of_model(model: keras.Layer) -> SparsityReport:
         how = "not wrapped" if wraps_some else ""
         tensors.append(TensorSparsity(weight.name, w.shape, w.size, zeros, how))
         if wraps_some:
-            loose.append(Skipped(weight.name, "its layer is not wrapped"))
+            loose.append(Skipped(weight.name, _why_not_wrapped(weight)))
     loose += [
         Skipped(name, f"{kernel.granularity} can remove nothing from it")
         for name, kernel in _wrapped_kernels(model)
@@ -211,6 +212,12 @@ def _of_model(model: keras.Layer) -> SparsityReport:
     ]
     parameters = sum(math.prod(v.shape) for v in model.weights if id(v) not in states)
     return SparsityReport(model.name, tuple(tensors), (*skipped, *loose), parameters)
+
+
+def _why_not_wrapped(weight: PrunableWeight) -> str:
+    if weight.table:
+        return "a table of embeddings, which is pruned if its layer itself is wrapped"
+    return "its layer is not wrapped"
 
 
 def _wrapped_kernels(model: keras.Layer) -> Iterator[tuple[str, PrunedKernel]]:

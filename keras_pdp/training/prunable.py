@@ -24,6 +24,7 @@ class PrunableWeight:
             channel takes with it: the bias; a scale's offset.
         settled: Statistics of its output channels, which are 0 for a channel that is
             gone, and are not touched while it is on its way.
+        table: Whether it is an embedding's table, whose rows are looked up.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PrunableWeight:
     layout: Layout
     beside: tuple[keras.Variable, ...] = ()
     settled: tuple[keras.Variable, ...] = ()
+    table: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +204,23 @@ def find(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
                 full = tree.unique(full, taken)
                 brought = layout_of(owner, variable)
                 beside = _bias(owner, variable, brought)
-                weight = PrunableWeight(full, variable, brought, beside)
+                weight = PrunableWeight(
+                    full, variable, brought, beside, table=_is_table(owner)
+                )
                 found[id(variable)] = weight
         skipped += _unclaimed(where, owner, found)
     return list(found.values()), skipped
+
+
+def inside(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
+    """As `find`, but without tables of embeddings unless the layer itself is one.
+
+    A table's rows are looked up, not multiplied: zeros in it save nothing in a step,
+    and rare rows are small because they were seldom trained, not because they matter
+    little. So it is pruned where it is asked for, and not because it is inside a block.
+    """
+    found, skipped = find(layer)
+    return [w for w in found if _is_table(layer) or not w.table], skipped
 
 
 def scales(layer: keras.Layer) -> list[PrunableWeight]:
@@ -253,6 +268,10 @@ def _bias(
         if [x for x in outputs if x in (layer.bias_axes or "")] != made:
             return ()
     return (bias,)
+
+
+def _is_table(layer: keras.Layer) -> bool:
+    return isinstance(layer, layers.Embedding) and not hasattr(layer, "pdp_weights")
 
 
 def _refusal(layer: keras.Layer) -> str | None:

@@ -6,6 +6,7 @@ calls to a shared layer and every option that Keras knows stay as they were, whi
 `keras.models.clone_model` does not keep (it renames inputs and reorders calls).
 """
 
+import functools
 import inspect
 import tempfile
 import warnings
@@ -23,6 +24,9 @@ Replace = Callable[[keras.Layer], keras.Layer]
 Transfer = Callable[[keras.Layer, keras.Layer], None]
 Describe = Callable[[keras.Model, dict[str, Any]], dict[str, Any]]
 Enter = Callable[[keras.Layer], bool]
+# Old layers with their new ones, by the ids of the old.
+Made = dict[int, tuple[keras.Layer, keras.Layer]]
+Dress = Callable[[keras.Model, keras.Model, Replace, Made], None]
 
 _WITH_TABLES = (
     keras.layers.IntegerLookup,
@@ -47,6 +51,7 @@ def rebuilt(
     transfer: Transfer | None = None,
     describe: Describe = lambda model, config: config,
     enter: Enter = possible,
+    dress: Dress | None = None,
 ) -> keras.Model:
     """The model with every layer replaced, and the weights of the old ones.
 
@@ -59,31 +64,45 @@ def rebuilt(
             to leaving it as it is.
         enter: Whether a nested layer is a model to rebuild, rather than a layer to
             replace. Defaults to all that are `possible`.
+        dress: Makes the plain functional model that takes the place of one whose
+            class has a constructor of its own into one of that class, in place.
+            Defaults to refusing such models.
 
     Returns:
         A new model of the same class, compiled as the old one is.
     """
-    made: dict[int, tuple[keras.Layer, keras.Layer]] = {}
-    # Classes that the user did not register are known from the model itself. Keras's
-    # own stay out: keras.ops has functions of the same names (Add, Multiply).
+    made: Made = {}
+    with classes_of(model):
+        result = graph_of(model, replace, made, describe, enter, dress)
+    leaves = [pair for pair in made.values() if not enter(pair[0])]
+    carry_over(leaves, transfer or copy_weights)
+    copy_compile(model, result)
+    return result
+
+
+def classes_of(model: keras.Layer) -> Any:
+    """A scope in which Keras knows the classes that the user did not register."""
+    # Keras's own stay out: keras.ops has functions of the same names (Add, Multiply).
     kinds = {type(layer) for _, layer in tree.walk(model)}
     own = {kind.__name__: kind for kind in kinds if not _of_keras(kind)}
-    with keras.saving.custom_object_scope(own):
-        result = _rebuilt(model, replace, describe, enter, made)
-    leaves = [pair for pair in made.values() if not enter(pair[0])]
+    return keras.saving.custom_object_scope(own)
+
+
+def carry_over(
+    leaves: list[tuple[keras.Layer, keras.Layer]], transfer: Transfer | None = None
+) -> None:
+    """Gives new layers the weights, vocabularies and statistics of the old ones."""
     for old, new in leaves:
-        (transfer or _copy_weights)(old, new)
+        (transfer or copy_weights)(old, new)
         _copy_tables(old, new)
     _warn_untied(leaves)
-    _copy_compile(model, result)
-    return result
 
 
 def _of_keras(kind: type) -> bool:
     return kind.__module__.split(".")[0] == "keras"
 
 
-def copy_of(layer: keras.Layer, **changed: Any) -> keras.Layer:
+def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
     """A new layer of the same configuration and name, but for what is to change."""
     config = {**layer.get_config(), **changed}
     accepted = inspect.signature(type(layer).__init__).parameters
@@ -109,20 +128,54 @@ def _copy_of_lambda(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
     return copy
 
 
-def _rebuilt(
+def own_constructor(model: keras.Model) -> bool:
+    """Whether a graph model's class makes its layers from arguments of its own.
+
+    Keras can't give such a class other layers, whatever its configuration says.
+    """
+    if type(model) in (keras.Sequential, type(_a_functional_model())):
+        return False
+    if isinstance(model, keras.Sequential):
+        if type(model).__init__ is keras.Sequential.__init__:
+            return False
+        try:
+            return bool(type(model)(name=model.name).layers)
+        except TypeError:
+            return True
+    try:
+        return not {"layers", "input_layers"} <= set(model.get_config())
+    except NotImplementedError:
+        return True
+
+
+@functools.cache
+def _a_functional_model() -> keras.Model:
+    inputs = keras.Input((1,))
+    return keras.Model(inputs, keras.layers.Identity()(inputs))
+
+
+def graph_of(
     model: keras.Model,
     replace: Replace,
-    describe: Describe,
-    enter: Enter,
-    made: dict[int, tuple[keras.Layer, keras.Layer]],
+    made: Made,
+    describe: Describe = lambda model, config: config,
+    enter: Enter = possible,
+    dress: Dress | None = None,
 ) -> keras.Model:
+    """As `rebuilt`, but without the weights; the pairs of layers go into `made`."""
+    if own_constructor(model):
+        if dress is None or isinstance(model, keras.Sequential):
+            raise ValueError(
+                f"'{model.name}' is a {type(model).__name__}, a model with a "
+                "constructor and configuration of its own, in which layers can't be "
+                "replaced. Use PDPWrapper(layer) in its definition, or a plain "
+                "keras.Model(model.input, model.output) in its place."
+            )
+        graph = keras.Model(model.input, model.output, name=model.name)
+        plain = graph_of(graph, replace, made, describe, enter, dress)
+        dress(model, plain, replace, made)
+        return plain
     config = describe(model, model.get_config())
-    if "layers" not in config:
-        raise ValueError(
-            f"'{model.name}' is a {type(model).__name__}, a functional model with a "
-            "constructor and configuration of its own, in which layers can't be "
-            "replaced. Use PDPWrapper(layer) in its definition."
-        )
     new_layers: dict[str, keras.Layer] = {}
 
     def reference(entry: dict[str, Any], layer: keras.Layer | None) -> dict[str, Any]:
@@ -130,7 +183,7 @@ def _rebuilt(
             return entry  # an input, or a node of keras.ops
         if id(layer) not in made:
             if enter(layer):
-                new = _rebuilt(layer, replace, describe, enter, made)
+                new = graph_of(layer, replace, made, describe, enter, dress)
             else:
                 new = replace(layer)
             made[id(layer)] = (layer, new)
@@ -170,7 +223,7 @@ def _layers_of(
     return [by_name.get(entry["name"]) for entry in entries]
 
 
-def _copy_weights(old: keras.Layer, new: keras.Layer) -> None:
+def copy_weights(old: keras.Layer, new: keras.Layer) -> None:
     """Copies variables; from a wrapper to a plain layer, the kernels pruned."""
     strips = isinstance(old, PDPWrapper) and not isinstance(new, PDPWrapper)
     wraps = isinstance(new, PDPWrapper) and not isinstance(old, PDPWrapper)
@@ -218,7 +271,7 @@ def _warn_untied(pairs: Iterable[tuple[keras.Layer, keras.Layer]]) -> None:
                 )
 
 
-def _copy_compile(old: keras.Model, new: keras.Model) -> None:
+def copy_compile(old: keras.Model, new: keras.Model) -> None:
     if not old.compiled:
         return
     try:

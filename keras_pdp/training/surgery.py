@@ -11,6 +11,7 @@ from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity.granularity import Channel, Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import prunable, rebuild, tree
+from keras_pdp.training.altered import alter
 from keras_pdp.training.coupling import scales_along
 from keras_pdp.training.prunable import PrunableWeight, Skipped
 from keras_pdp.training.pruned_channels import prunes_outputs
@@ -33,18 +34,25 @@ def wrap(
     Sequential and functional models, nested to any depth, with shared layers, several
     inputs and outputs and `keras.ops` in the graph. The argument is left as it was;
     its weights are copied, its compile settings kept, layer names stay, and the copy's
-    outputs are equal to the bit. Layers without kernels pass through, wrappers are not
-    wrapped again. With `Channel()` a BatchNormalization along channels that are pruned
-    is wrapped as well, to fall silent with them. What has kernels that keras_pdp can't
-    prune is named in one warning with its reasons, and later in `sparsity_report`.
+    outputs are equal to the bit. A subclassed model is made again from its
+    configuration, and the layers in its attributes (also in lists and dictionaries)
+    are replaced; where that would not surely give the same model, it is refused with
+    the reason. The copy is of the model's class, with its methods.
+
+    Embeddings are left as they are, unless `select` accepts them.
+
+    Layers without kernels pass through, wrappers are not wrapped again. With
+    `Channel()` a BatchNormalization along channels that are pruned is wrapped as well,
+    to fall silent with them. What has kernels that keras_pdp can't prune is named in
+    one warning with its reasons, and later in `sparsity_report`.
 
     Args:
-        model: A built Sequential or functional model.
+        model: A built model.
         granularity: What is pruned together. Defaults to `Unstructured()`.
         temperature: How soft the masks are. Defaults to `Calibrated()`.
         select: Called with each layer that has kernels, frozen ones too; answers
             whether to wrap it, or a granularity of its own. False and None leave the
-            layer as it is. Defaults to wrapping all.
+            layer as it is. Defaults to wrapping all but embeddings.
         strict: Raise where something can't be pruned, rather than warn. Defaults to
             False.
 
@@ -53,8 +61,8 @@ def wrap(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the model is not built or is a subclassed one, if nothing can be
-            wrapped, or, with `strict`, if a layer can't.
+        ValueError: If the model is not built, can't be copied faithfully, if nothing
+            can be wrapped, or, with `strict`, if a layer can't.
 
     Example:
 
@@ -76,7 +84,8 @@ def wrap(
 
     def chosen(layer: keras.Layer) -> Granularity | None:
         if id(layer) not in choices:
-            known = any(prunable.find(layer))
+            found, reasons = prunable.inside(layer)
+            known = found or reasons
             choices[id(layer)] = _choice(select, layer, default) if known else None
         return choices[id(layer)]
 
@@ -92,7 +101,7 @@ def wrap(
         choice = chosen(layer)
         if choice is None:
             return copy
-        found, reasons = prunable.find(layer)
+        found, reasons = prunable.inside(layer)
         skipped.extend(_named(layer, reasons))
         if not found:
             return copy
@@ -102,7 +111,7 @@ def wrap(
             return copy
         return PDPWrapper(copy, choice, temperature=warmth)
 
-    result = rebuild.rebuilt(model, wrapped)
+    result = alter(model, wrapped)
     _report_skipped(skipped, strict)
     if not pruned_layers(result):
         raise ValueError(
@@ -130,8 +139,8 @@ def strip(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: If `model` is no Keras 3 model.
-        ValueError: If a kernel holds NaN or Inf (the layer is named), or if a wrapper
-            sits where a model can't be rebuilt, such as inside a subclassed layer.
+        ValueError: If a kernel holds NaN or Inf (the layer is named), or if the model
+            can't be copied faithfully.
     """
     _check_model("strip", model)
     kernels = [k for wrapper in pruned_layers(model) for k in wrapper.kernels]
@@ -140,17 +149,13 @@ def strip(model: keras.Model) -> keras.Model:
     _warn_not_there_yet(model, kernels)
 
     def stripped(layer: keras.Layer) -> keras.Layer:
-        return rebuild.copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
-
-    result = rebuild.rebuilt(model, stripped)
-    left = named_wrappers(result)
-    if left:
-        raise ValueError(
-            f"A PDPWrapper inside another layer can't be stripped: {sorted(left)}. Put "
-            "it outside, PDPWrapper(layer), which prunes every kernel in the layer, "
-            "for example PDPWrapper(TimeDistributed(Dense(8)))."
+        if isinstance(layer, PDPWrapper):
+            return rebuild.copy_of(layer.layer)
+        return (
+            alter(layer, stripped) if named_wrappers(layer) else rebuild.copy_of(layer)
         )
-    return result
+
+    return alter(model, stripped)
 
 
 def pruned_layers(model: keras.Layer) -> list[PDPWrapper]:
@@ -202,19 +207,12 @@ def _check_model(what: str, model: Any) -> None:
             f"`{what}` needs the shapes of '{model.name}', which is not built: add a "
             "keras.Input, or call the model once on data."
         )
-    if not rebuild.possible(model):
-        raise ValueError(
-            f"`{what}` rebuilds Sequential and functional models; '{model.name}' is a "
-            f"subclassed model ({type(model).__name__}), whose `call` can't be "
-            "rewritten. To prune it, use PDPWrapper(layer) in its definition; to strip "
-            "or export it, build it as a functional model."
-        )
 
 
 def _choice(
     select: Select | None, layer: keras.Layer, default: Granularity
 ) -> Granularity | None:
-    answer = True if select is None else select(layer)
+    answer = _no_table(layer) if select is None else select(layer)
     if answer is None or answer is False:
         return None
     if answer is True:
@@ -225,6 +223,11 @@ def _choice(
         "`select` should answer True, False, None or a granularity. "
         f"Received, for layer '{layer.name}': {answer!r}."
     )
+
+
+def _no_table(layer: keras.Layer) -> bool:
+    found, _ = prunable.inside(layer)
+    return not found or not all(weight.table for weight in found)
 
 
 def _out_of_reach(

@@ -41,7 +41,8 @@ class PDPWrapper(keras.layers.Layer):
 
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
-            kernel in it is pruned, however deep it sits. With `Channel()` also a
+            kernel in it is pruned, however deep it sits; tables of embeddings only
+            where it is an Embedding itself. With `Channel()` also a
             BatchNormalization behind kernels that are pruned by channels.
         granularity: What is pruned together: `Unstructured()`, `NofM(n, m)`,
             `Block(shape)` or `Channel()`. Defaults to `Unstructured()`.
@@ -132,7 +133,7 @@ class PDPWrapper(keras.layers.Layer):
             self.layer.build(*shapes, **named_shapes)
         if self.gated:
             return
-        found, skipped = prunable.find(self.layer)
+        found, skipped = prunable.inside(self.layer)
         gates_outputs = prunes_outputs(self.granularity, axes=2)
         scales = prunable.scales(self.layer) if gates_outputs else []
         if not found and not scales:
@@ -140,7 +141,11 @@ class PDPWrapper(keras.layers.Layer):
             raise ValueError(
                 f"PDPWrapper found nothing to prune in '{self.layer.name}' "
                 f"(a {type(self.layer).__name__}). "
-                + (reasons or "It has no kernel of two or more axes.")
+                + (
+                    reasons
+                    or "It has no kernel of two or more axes, or only tables of "
+                    "embeddings in other layers."
+                )
                 + " Leave the layer unwrapped, or tell keras_pdp about its kernels."
             )
         self.frozen = self.add_weight(

@@ -1,0 +1,125 @@
+"""Where a layer or subclassed model holds its layers, and how others are put there.
+
+An attribute, a list, a tuple or a dictionary in one, nested to any depth, is a slot. A
+set, a closure or an object of another kind is none: what is held there can't be
+replaced.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from keras_pdp.training import tree
+
+Swap = dict[int, keras.Layer]
+
+
+def slots(owner: keras.Layer) -> dict[str, keras.Layer]:
+    """The layers by where they are held, such as `head` or `blocks/0`.
+
+    Args:
+        owner: A layer or a subclassed model.
+
+    Returns:
+        In the order in which the attributes were first set. A layer that is held at
+        several places is there several times.
+    """
+    return {
+        "/".join(map(str, (name, *path))): layer
+        for name, value in attributes(owner)
+        for path, layer in _held(value)
+    }
+
+
+def out_of_reach(owner: keras.Layer) -> list[keras.Layer]:
+    """The layers that Keras finds in an owner and that are in no slot."""
+    known = {id(layer) for layer in slots(owner).values()}
+    return [layer for layer in tree.children(owner) if id(layer) not in known]
+
+
+def put(owner: keras.Layer, swap: Swap) -> None:
+    """Puts other layers into the slots, and tells Keras to forget the old ones.
+
+    The order of the owner's layers, and so of its weights, stays.
+
+    Args:
+        owner: A layer or a subclassed model that is not built.
+        swap: New layers by the ids of the old ones; others stay where they are.
+
+    Raises:
+        ValueError: If the owner takes no layers any more, because it is built.
+    """
+    held = [(name, value) for name, value in attributes(owner) if any(_held(value))]
+    swapped = [(name, _mapped(value, swap)) for name, value in held]
+    for name, value in held:
+        # Keras forgets what is taken out of a list, not what is overwritten.
+        setattr(owner, name, [layer for _, layer in _held(value)])
+        getattr(owner, name).clear()
+    for name, value in swapped:
+        setattr(owner, name, value)
+
+
+def retire(layer: keras.Layer, owner: keras.Layer, place: str) -> None:
+    """Makes a layer that has been replaced an error to call.
+
+    Whoever still calls it, such as a closure, would compute without the new one.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError(
+            f"'{layer.name}' was replaced at '{place}' of {type(owner).__name__} "
+            f"'{owner.name}', and is still called from somewhere else, such as a "
+            "function that holds it. Call it by the attribute, or use "
+            "PDPWrapper(layer) in the definition."
+        )
+
+    object.__setattr__(layer, "call", call)
+
+
+def attributes(owner: keras.Layer) -> list[tuple[str, Any]]:
+    """What the owner's class keeps in an owner, without what Keras keeps there."""
+    own = _keras_names(isinstance(owner, keras.Model))
+    return [(name, value) for name, value in vars(owner).items() if name not in own]
+
+
+@functools.cache
+def _keras_names(model: bool) -> frozenset[str]:
+    """The attributes in which Keras and its backends keep what a layer holds."""
+    owner = keras.Model() if model else keras.Layer()
+    owner.held = keras.Layer()  # some come with the first layer
+    return frozenset(vars(owner)) - {"held"}
+
+
+def _held(value: Any) -> Iterator[tuple[tuple[Any, ...], keras.Layer]]:
+    if isinstance(value, keras.Layer):
+        yield (), value
+        return
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items:
+        for path, layer in _held(item):
+            yield (key, *path), layer
+
+
+def _mapped(value: Any, swap: Swap) -> Any:
+    if isinstance(value, keras.Layer):
+        return swap.get(id(value), value)
+    if isinstance(value, dict):
+        return _like(value, {k: _mapped(v, swap) for k, v in value.items()})
+    if isinstance(value, list):
+        return [_mapped(v, swap) for v in value]
+    if isinstance(value, tuple):
+        parts = [_mapped(v, swap) for v in value]
+        named: Callable[..., Any] | None = getattr(type(value), "_make", None)
+        return named(parts) if named else tuple(parts)
+    return value
+
+
+def _like(value: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    return OrderedDict(items) if isinstance(value, OrderedDict) else items

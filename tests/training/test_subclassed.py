@@ -1,0 +1,449 @@
+"""Wrap and strip where a class makes its own layers: subclassed and functional ones."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_pdp import (
+    PDPCallback,
+    PDPWrapper,
+    pruned_layers,
+    sparsity_report,
+    strip,
+    wrap,
+)
+from keras_pdp.training.surgery import named_wrappers
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 6)).astype("float32")
+Y = RNG.normal(size=(32, 1)).astype("float32")
+
+
+class Chain(keras.Model):
+    """Layers in attributes, in the plainest form."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = layers.Dense(8, activation="relu")
+        self.drop = layers.Dropout(0.2, seed=1)
+        self.out = layers.Dense(1)
+
+    def call(self, inputs, training=None):
+        return self.out(self.drop(self.hidden(inputs), training=training))
+
+
+class Held(keras.Model):
+    """Layers in a list, a dictionary and a tuple; a variable of the model's own."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.blocks = []
+        for _ in range(2):
+            self.blocks.append(layers.Dense(units, activation="relu"))
+        self.heads = {"a": layers.Dense(1), "deep": [layers.Dense(2)]}
+        self.pair = (layers.BatchNormalization(), layers.Dense(4))
+        self.gain = self.add_weight(shape=(), initializer="ones", name="gain")
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+    def call(self, inputs, training=None):
+        for block in self.blocks:
+            inputs = block(inputs)
+        norm, dense = self.pair
+        x = dense(norm(inputs, training=training))
+        deep = ops.sum(self.heads["deep"][0](x), -1, keepdims=True)
+        return self.gain * self.heads["a"](x) + deep
+
+
+class Nested(keras.Model):
+    """A subclassed model, a Sequential one and a user's block inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Chain()
+        self.encoder = keras.Sequential(
+            [layers.Dense(5, name="enc"), layers.Dense(6, name="dec")], name="encoder"
+        )
+        self.block = Block(4)
+
+    def call(self, inputs, training=None):
+        x = self.block(self.encoder(inputs))
+        return self.inner(inputs, training=training) + ops.mean(x, -1, keepdims=True)
+
+
+class Block(layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = layers.Dense(units)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+    def call(self, inputs):
+        return 2.0 * self.dense(inputs)
+
+
+class Shared(keras.Model):
+    """One layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.tower = self.alias = layers.Dense(6, activation="relu")
+        self.out = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.alias(self.tower(inputs)))
+
+
+class OwnBuild(keras.Model):
+    """Builds its layers by hand, and computes with a width of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.shift = self.add_weight(shape=(input_shape[-1],), name="shift")
+
+    def call(self, inputs):
+        return self.dense(inputs + self.shift)
+
+
+class Wide(keras.Model):
+    """A functional model with a constructor of its own."""
+
+    def __init__(self, units, **kwargs):
+        inputs = keras.Input((6,))
+        hidden = layers.Dense(units, activation="relu", name="hidden")
+        outputs = layers.Dense(1, name="out")(hidden(inputs))
+        super().__init__(inputs, outputs, **kwargs)
+        self.units = units
+        self.hidden = hidden
+        self.tracker = keras.metrics.Mean(name="tracked")
+
+    def get_config(self):
+        return {"name": self.name, "units": self.units}
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        self.tracker.update_state(2.0)
+        return {**logs, "tracked": self.tracker.result()}
+
+
+def functional_in_functional():
+    inputs = keras.Input((6,))
+    return keras.Model(
+        inputs,
+        layers.Dense(1, name="top")(layers.Concatenate()([Wide(8)(inputs), inputs])),
+    )
+
+
+def built(model):
+    model(X)
+    return model
+
+
+MODELS = {
+    "attributes": lambda: built(Chain()),
+    "containers": lambda: built(Held(8, name="held")),
+    "nested": lambda: built(Nested()),
+    "shared": lambda: built(Shared()),
+    "own build": lambda: built(OwnBuild()),
+    "functional": lambda: Wide(8),
+    "functional in functional": functional_in_functional,
+}
+CLASSES = {c.__name__: c for c in (Chain, Held, Nested, Shared, OwnBuild, Wide)}
+CLASSES["Block"] = Block
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def weights_by_path(model):
+    return [(v.path.split("/")[-1], v.numpy()) for v in model.variables]
+
+
+def assert_same_weights(one, other):
+    for (name, a), (other_name, b) in zip(
+        weights_by_path(one), weights_by_path(other), strict=True
+    ):
+        assert name == other_name
+        np.testing.assert_array_equal(a, b)
+
+
+@every_model
+def test_strip_of_wrap_is_the_model(name):
+    model = MODELS[name]()
+    for variable in model.trainable_variables:
+        variable.assign(RNG.normal(size=variable.shape))
+    before = weights_by_path(model)
+    wrapped = wrap(model)
+    np.testing.assert_array_equal(wrapped(X), model(X))
+    assert isinstance(wrapped, type(model))
+    # Nothing missing, nothing twice, and only the masks' state more.
+    kernels = [k for w in pruned_layers(wrapped) for k in w.kernels]
+    state = 4 * len(kernels) + len(pruned_layers(wrapped))
+    assert len({id(v) for v in wrapped.variables}) == len(wrapped.variables)
+    assert len(wrapped.variables) == len(model.variables) + state
+    assert len(wrapped.trainable_variables) == len(model.trainable_variables)
+
+    with pytest.warns(UserWarning, match="has not been pruned yet"):
+        stripped = strip(wrapped)
+    assert type(stripped) is type(model)
+    assert stripped.name == model.name
+    assert_same_weights(stripped, model)
+    np.testing.assert_array_equal(stripped(X), model(X))
+    for (_, then), (_, now) in zip(before, weights_by_path(model), strict=True):
+        np.testing.assert_array_equal(now, then)  # the argument is not touched
+    ours = {id(v) for v in model.variables}
+    assert not ours & {id(v) for v in (*wrapped.variables, *stripped.variables)}
+
+
+@every_model
+def test_it_trains_is_saved_and_strips(name, tmp_path):
+    wrapped = wrap(MODELS[name]())
+    wrapped.compile("adam", "mse")
+    wrapped.fit(X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.5)])
+    assert sparsity_report(wrapped).sparsity == pytest.approx(0.5, abs=0.02)
+    # Called as it is: grappler fuses sums otherwise in graphs that differ.
+    expected = wrapped(X)
+    path = tmp_path / "wrapped.keras"
+    wrapped.save(path)
+    with keras.saving.custom_object_scope(CLASSES):
+        again = keras.models.load_model(path)
+    assert type(again).__mro__[-4:] == type(wrapped).__mro__[-4:]
+    np.testing.assert_array_equal(again(X), expected)
+    assert sparsity_report(again).zeros == sparsity_report(wrapped).zeros
+    again.fit(X, Y, epochs=1, verbose=0, callbacks=[PDPCallback(0.5)])
+
+    weights = tmp_path / "wrapped.weights.h5"
+    wrapped.save_weights(weights)
+    fresh = wrap(MODELS[name]())
+    fresh.load_weights(weights)
+    np.testing.assert_array_equal(fresh(X), expected)
+
+    stripped = strip(wrapped)
+    np.testing.assert_array_equal(stripped(X), expected)
+    assert sparsity_report(stripped).zeros == sparsity_report(wrapped).zeros
+
+
+def test_layers_are_named_by_where_they_are():
+    names = list(named_wrappers(wrap(built(Nested()))))
+    assert [name.split("/")[0] for name in names].count("encoder") == 2
+    assert "encoder/enc" in names
+
+
+def test_what_was_set_after_construction_is_copied():
+    class Scaled(Chain):
+        scale = 1.0
+
+        def call(self, inputs, training=None):
+            return self.scale * super().call(inputs, training=training)
+
+    model = built(Scaled())
+    model.scale = 3.0
+    model.hidden.trainable = False
+    wrapped = wrap(model)
+    np.testing.assert_array_equal(wrapped(X), model(X))
+    assert len(wrapped.trainable_variables) == 2
+    model.trainable = False
+    assert wrap(model).trainable_variables == []
+
+
+def test_methods_and_metrics_of_the_class_stay():
+    model = Wide(8)
+    wrapped = wrap(model)
+    wrapped.compile("sgd", "mse")
+    history = wrapped.fit(X, Y, verbose=0, callbacks=[PDPCallback(0.5)]).history
+    assert history["tracked"] == [2.0]
+    assert isinstance(wrapped.hidden, PDPWrapper) and wrapped.hidden in wrapped.layers
+    assert wrapped.tracker is not model.tracker
+    assert strip(wrapped).hidden.get_config() == model.hidden.get_config()
+
+
+class Wrapped(keras.Model):
+    """Brings its wrappers along."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = [PDPWrapper(layers.Dense(8, activation="relu"))]
+        self.holder = Holder()
+
+    def call(self, inputs, training=None):
+        for block in self.blocks:
+            inputs = block(inputs, training=training)
+        return self.holder(inputs, training=training)
+
+
+class Holder(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = PDPWrapper(layers.Dense(1))
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def call(self, inputs, training=None):
+        return self.inner(inputs, training=training)
+
+
+def in_a_functional_model():
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, Holder(name="holder")(inputs))
+
+
+@pytest.mark.parametrize("make", [lambda: built(Wrapped()), in_a_functional_model])
+def test_wrappers_of_the_definition_are_found_and_stripped(make, tmp_path):
+    model = make()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.5)])
+    assert sparsity_report(model).sparsity == pytest.approx(0.5, abs=0.05)
+    stripped = strip(model)
+    assert pruned_layers(stripped) == []
+    np.testing.assert_array_equal(
+        stripped.predict(X, verbose=0), model.predict(X, verbose=0)
+    )
+    # Its class would make wrappers again; the file says that there are none.
+    stripped.save(tmp_path / "stripped.keras")
+    with keras.saving.custom_object_scope({"Wrapped": Wrapped, "Holder": Holder}):
+        again = keras.models.load_model(tmp_path / "stripped.keras")
+    assert pruned_layers(again) == []
+    np.testing.assert_array_equal(
+        again.predict(X, verbose=0), model.predict(X, verbose=0)
+    )
+
+
+class Closure(keras.Model):
+    """Calls its layer by a function that holds it."""
+
+    def __init__(self):
+        super().__init__()
+        dense = self.dense = layers.Dense(1)
+        self.run = lambda x: dense(x)
+
+    def call(self, inputs):
+        return self.run(inputs)
+
+
+class ReadsTheKernel(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(6)
+
+    def call(self, inputs):
+        return self.dense(inputs) @ ops.transpose(self.dense.kernel)
+
+
+class InASet(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.all = {layers.Dense(1)}
+
+    def call(self, inputs):
+        for layer in self.all:
+            inputs = layer(inputs)
+        return inputs
+
+
+class TakesAModel(keras.Model):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+class BuiltInInit(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+        self(ops.zeros((1, 6)))
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (Closure, "still called from somewhere else"),
+        (ReadsTheKernel, "has no attribute 'kernel'.*`select`"),
+        (InASet, "held where it can't be replaced"),
+        (lambda: TakesAModel(Chain()), r"define get_config\(\)"),
+        (BuiltInInit, "built in its constructor"),
+    ],
+)
+def test_what_has_no_faithful_copy_is_refused_with_the_reason(make, reason):
+    model = built(make())
+    with pytest.raises(ValueError, match=rf"(?s)No faithful copy of .*{reason}"):
+        wrap(model)
+    model(X)  # and is as it was
+
+
+def test_a_layer_whose_kernel_is_read_can_be_left_out():
+    class Tied(ReadsTheKernel):
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(1)
+
+        def call(self, inputs):
+            return self.out(super().call(inputs))
+
+    model = built(Tied())
+    wrapped = wrap(model, select=lambda layer: layer is model.out)
+    assert len(pruned_layers(wrapped)) == 1
+    np.testing.assert_array_equal(wrapped(X), model(X))
+
+
+def test_two_models_with_an_optimizer_each():
+    """A GAN: `call` is not defined, and each part has its optimizer."""
+
+    class Adversaries(keras.Model):
+        def __init__(self, generator, critic):
+            super().__init__()
+            self.generator, self.critic = generator, critic
+
+        def compile(self, first, second):
+            super().compile(optimizer=first, loss="mse")
+            self.first, self.second = first, second
+
+        def train_step(self, data):
+            x, y = keras.utils.unpack_x_y_sample_weight(data)[:2]
+            self.first.apply(
+                [
+                    ops.ones_like(v)
+                    * ops.mean(self.critic(self.generator(x, training=True)))
+                    for v in self.generator.trainable_variables
+                ],
+                self.generator.trainable_variables,
+            )
+            self.second.apply(
+                [
+                    ops.ones_like(v) * ops.mean(self.critic(x, training=True))
+                    for v in self.critic.trainable_variables
+                ],
+                self.critic.trainable_variables,
+            )
+            return {"loss": ops.mean(y)}
+
+    def part():
+        return keras.Sequential(
+            [keras.Input((6,)), layers.Dense(6, activation="relu"), layers.Dense(6)]
+        )
+
+    model = Adversaries(wrap(part()), wrap(part()))
+    model.compile(keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.01))
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.7)])
+    assert model.first.iterations == model.second.iterations == 3
+    zeros = 0
+    for each in (model.generator, model.critic):
+        plain = strip(each)
+        zeros += sparsity_report(plain).zeros
+        np.testing.assert_array_equal(
+            plain.predict(X, verbose=0), each.predict(X, verbose=0)
+        )
+    assert zeros == round(0.7 * 144)  # one budget over both
