@@ -13,6 +13,7 @@ import numpy as np
 from keras_pdp.deployment.flatbuffer import read_tflite
 from keras_pdp.deployment.keras_file import load_keras
 from keras_pdp.training import prunable
+from keras_pdp.training.compiled import number
 from keras_pdp.training.prunable import PrunableWeight, Skipped
 from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.surgery import named_wrappers, pruned_layers
@@ -227,7 +228,7 @@ def _wrapped_kernels(model: keras.Layer) -> Iterator[tuple[str, PrunedKernel]]:
 
 
 def _wrapped_tensors(model: keras.Layer) -> Iterator[tuple[int, TensorSparsity]]:
-    frozen = {id(k): bool(w.frozen.value) for w in _wrappers(model) for k in w.kernels}
+    frozen = {id(k): number(w.frozen) for w in _wrappers(model) for k in w.kernels}
     for name, kernel in _wrapped_kernels(model):
         kernel.values()  # raises on NaN and Inf, which have no rank
         keep = keras.ops.convert_to_numpy(kernel.keeps(frozen[id(kernel)]))

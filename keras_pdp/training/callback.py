@@ -17,6 +17,7 @@ from keras_pdp.training import budget
 from keras_pdp.training import cost as costs
 from keras_pdp.training.budget import Budget
 from keras_pdp.training.channel_gates import ChannelGates
+from keras_pdp.training.compiled import number
 from keras_pdp.training.cost import Cost
 from keras_pdp.training.coupling import Coupling, coupling_of
 from keras_pdp.training.pruned_channels import PrunedChannels
@@ -170,8 +171,8 @@ class PDPCallback(keras.callbacks.Callback):
         budget.share_out(self.model, self._wrappers, self._budget, coupling)
         self._gates = ChannelGates(coupling.groups if coupling else ())
         kernels = budget.kernels_of(self._wrappers)
-        self._targets = {name: int(k.target.value) for name, k in kernels.items()}
-        self._pruned = {name: int(k.pruned.value) for name, k in kernels.items()}
+        self._targets = {name: number(k.target) for name, k in kernels.items()}
+        self._pruned = {name: number(k.pruned) for name, k in kernels.items()}
         return {name: self._targets[name] / k.units for name, k in kernels.items()}
 
     def update(self, position: Position | float) -> None:
@@ -206,7 +207,7 @@ class PDPCallback(keras.callbacks.Callback):
         kept, size = 0, 0
         for wrapper in self._wrappers.values():
             for kernel in wrapper.kernels:
-                mask = kernel.keeps(bool(wrapper.frozen.value))
+                mask = kernel.keeps(number(wrapper.frozen))
                 kept += int(np.count_nonzero(ops.convert_to_numpy(mask)))
                 size += kernel.size
         return 1.0 - kept / size if size else 0.0
@@ -292,7 +293,7 @@ class PDPCallback(keras.callbacks.Callback):
         kernels = budget.kernels_of(self._wrappers)
         first = not all(kernel.has_target for kernel in kernels.values())
         targets = self.allocate()
-        self._frozen = all(bool(w.frozen.value) for w in self._wrappers.values())
+        self._frozen = all(number(w.frozen) for w in self._wrappers.values())
         if first and self.verbose:
             rows = [f"  {name:<40} {share:8.2%}" for name, share in targets.items()]
             print("\nPDP, units to remove:", *rows, sep="\n")
@@ -341,7 +342,7 @@ class PDPCallback(keras.callbacks.Callback):
     def _freeze(self) -> None:
         self._sync()
         for wrapper in self._wrappers.values():
-            if not bool(wrapper.frozen.value):
+            if not number(wrapper.frozen):
                 wrapper.freeze()
         self._frozen = True
 

@@ -17,6 +17,7 @@ import numpy as np
 from keras_pdp.channels.trace import Work
 from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.training import channel_gates
+from keras_pdp.training.compiled import number
 from keras_pdp.training.coupling import Coupling, Group
 
 Shares = Callable[[Mapping[str, Candidate], float], Mapping[str, float]]
@@ -272,7 +273,7 @@ def _set_goal(group: Group, count: int) -> None:
         elsewhere = 0
         if kernel.coupled:
             here = max(int(goals[member.places[0]]), 0) * member.times
-            elsewhere = max(int(kernel.target.value), 0) - here
+            elsewhere = max(number(kernel.target), 0) - here
         kernel.target.assign(elsewhere + count * member.times)
         goals[member.places] = count
         # Where its other channels are in no group, they stay.
@@ -294,7 +295,7 @@ def _has_goal(group: Group) -> bool:
 def _goal(group: Group) -> int:
     member = group.members[0]
     if group.alone and not member.kernel.coupled:
-        return max(int(member.kernel.target.value), 0)
+        return max(number(member.kernel.target), 0)
     return max(int(np.asarray(member.kernel.goal.numpy())[member.places[0]]), 0)
 
 

@@ -48,6 +48,14 @@ def read(variable: keras.Variable) -> Any:
     return ops.reshape(variable.value, variable.shape)
 
 
+def number(variable: keras.Variable) -> Any:
+    """A scalar variable's value as an int, float or bool of Python.
+
+    On any variable: `int` and `bool` don't take those of a distribution strategy.
+    """
+    return ops.convert_to_numpy(read(variable)).item()
+
+
 @functools.cache
 def _compiled(
     function: Callable[..., Any],

@@ -13,7 +13,7 @@ from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.sparsity.granularity import Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout
 from keras_pdp.sparsity.temperature import Temperature
-from keras_pdp.training.compiled import compiled, read
+from keras_pdp.training.compiled import compiled, number, read
 from keras_pdp.training.prunable import PrunableWeight
 
 Values = dict[int, Tensor]
@@ -157,7 +157,7 @@ class PrunedKernel:
 
     def _heading_for(self) -> float:
         """The threshold at the target; for N:M the root mean square of the groups'."""
-        target = int(self.target.value)
+        target = number(self.target)
         if target < 1:
             return 0.0
         w = ops.cast(self.layout.bring(read(self.variable)), "float32")
@@ -169,7 +169,7 @@ class PrunedKernel:
     @property
     def has_target(self) -> bool:
         """Whether the budget has been shared out."""
-        return int(self.target.value) != UNSET
+        return number(self.target) != UNSET
 
     @property
     def size(self) -> int:
@@ -184,7 +184,7 @@ class PrunedKernel:
 
     def removed_at_target(self) -> int:
         """Weights that go with the target."""
-        return self.removed_by(int(self.target.value))
+        return self.removed_by(number(self.target))
 
     def _searched(self, w: Tensor, training: bool) -> Tensor:
         if training:

@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from keras_pdp.training import tree
-from keras_pdp.training.compiled import read
+from keras_pdp.training.compiled import number, read
 from keras_pdp.training.wrapper import PDPWrapper
 
 Replace = Callable[[keras.Layer], keras.Layer]
@@ -230,7 +230,7 @@ def copy_weights(old: keras.Layer, new: keras.Layer) -> None:
     values = {id(v): read(v) for v in old.variables}
     if strips:
         for kernel in old.gated:
-            values |= kernel.stripped(values, bool(old.frozen.value))
+            values |= kernel.stripped(values, number(old.frozen))
     source = old.layer.variables if strips else old.variables
     target = new.layer.variables if wraps else new.variables
     for variable, to in zip(source, target, strict=True):

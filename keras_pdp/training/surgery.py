@@ -12,6 +12,7 @@ from keras_pdp.sparsity.granularity import Channel, Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
 from keras_pdp.training import prunable, rebuild, tree
 from keras_pdp.training.altered import alter
+from keras_pdp.training.compiled import number
 from keras_pdp.training.coupling import scales_along
 from keras_pdp.training.prunable import PrunableWeight, Skipped
 from keras_pdp.training.pruned_channels import prunes_outputs
@@ -178,7 +179,7 @@ def named_wrappers(model: keras.Layer) -> dict[str, PDPWrapper]:
 
 
 def _warn_not_there_yet(model: keras.Model, kernels: list[PrunedKernel]) -> None:
-    now = sum(kernel.removed_by(int(kernel.pruned.value)) for kernel in kernels)
+    now = sum(kernel.removed_by(number(kernel.pruned)) for kernel in kernels)
     ahead = sum(kernel.removed_at_target() for kernel in kernels)
     unset = sum(not kernel.has_target for kernel in kernels)
     if not unset and now >= ahead:
