@@ -1,6 +1,9 @@
 """Bad input raises before any work is done, and says what was expected and received."""
 
+import dataclasses
+import inspect
 import math
+import re
 
 import keras
 import numpy as np
@@ -8,10 +11,21 @@ import pytest
 from keras import layers
 
 import keras_pdp as pdp
+from keras_pdp.sparsity.allocation import Candidate
 
 
 def built() -> keras.Model:
     return keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
+
+
+def ready() -> pdp.PDPCallback:
+    callback = pdp.PDPCallback(0.5)
+    callback.set_model(pdp.wrap(built()))
+    return callback
+
+
+def candidate() -> Candidate:
+    return Candidate(np.arange(3.0), np.ones(3, int), (1, 3))
 
 
 class FromKeras2:
@@ -74,6 +88,11 @@ BAD_VALUES = {
         TypeError,
         r"Unstructured\(\).*'channel'",
     ),
+    "an argument of everything": (
+        lambda: pdp.Unstructured(2),
+        TypeError,
+        "takes 1 positional argument",
+    ),
     "an axis that is not there": (
         lambda: pdp.PDPWrapper(layers.Dense(2), pdp.Channel(3)).build((None, 4)),
         ValueError,
@@ -123,6 +142,45 @@ BAD_VALUES = {
         lambda: pdp.PDPCallback(0.9, allocation={"dense": 0.5}),
         ValueError,
         "leave `sparsity` out",
+    ),
+    "begin None": (lambda: pdp.Polynomial(None, 0.5), TypeError, "`begin`.*None"),
+    "steps of text": (lambda: pdp.Steps("7"), TypeError, "number.*'7'"),
+    "steps nan": (lambda: pdp.Steps(math.nan), ValueError, "nan"),
+    "constant 2": (lambda: pdp.Constant(2), ValueError, r"Epochs\(n\).*2"),
+    "constant bool": (lambda: pdp.Constant(True), TypeError, "True"),
+    "per epoch of a number": (lambda: pdp.PerEpoch(0.5), TypeError, "Schedule.*0.5"),
+    "position of no epochs": (
+        lambda: pdp.Position(0.0, 0, 0),
+        ValueError,
+        "`epochs`.*at least 1.*0",
+    ),
+    "position before the start": (
+        lambda: pdp.Position(-1.0, 0, 3),
+        ValueError,
+        "`epoch`.*-1.0",
+    ),
+    "update of nan": (lambda: ready().update(math.nan), ValueError, "`position`.*nan"),
+    "update of text": (lambda: ready().update("1"), TypeError, "`position`.*'1'"),
+    "update of -1": (lambda: ready().update(-1.0), ValueError, "negative.*-1.0"),
+    "callback on a plain model": (
+        lambda: pdp.PDPCallback(0.9).set_model(built()),
+        ValueError,
+        r"no PDPWrapper.*fit wrap\(model\)",
+    ),
+    "cost 'macs'": (lambda: pdp.PDPCallback(0.9, cost="macs"), TypeError, "'macs'"),
+    "freeze_at 2": (lambda: pdp.PDPCallback(0.9, freeze_at=2), ValueError, "2"),
+    "epochs 2.5": (lambda: pdp.PDPCallback(0.9, epochs=2.5), TypeError, "2.5"),
+    # Allocations
+    "uniform of nothing": (lambda: pdp.uniform({}, 0.5), ValueError, "at least one"),
+    "global of a list": (
+        lambda: pdp.global_magnitude([], 0.5),
+        TypeError,
+        r"mapping.*\[\]",
+    ),
+    "erdos of 2": (
+        lambda: pdp.erdos_renyi({"k": candidate()}, 2.0),
+        ValueError,
+        r"\[0, 1\].*2.0",
     ),
     # Layers and models
     "a tensor for a layer": (
@@ -193,6 +251,75 @@ BAD_VALUES = {
         TypeError,
         r"\['kernel'\]",
     ),
+    # Smaller models, and files of them
+    "shrink a list": (lambda: pdp.shrink([]), TypeError, "Keras 3 model.*list"),
+    "shrink a wrapped model": (
+        lambda: pdp.shrink(pdp.wrap(built())),
+        ValueError,
+        r"shrink\(strip\(model\)\)",
+    ),
+    "shrink a subclassed model": (
+        lambda: pdp.shrink_with_report(subclassed()),
+        ValueError,
+        r"keras.Model\(inputs, outputs\)",
+    ),
+    "plain weights into a plain model": (
+        lambda: pdp.load_plain_weights(built(), "dense.weights.h5"),
+        ValueError,
+        "no PDPWrapper layers: use model.load_weights",
+    ),
+    "plain weights from nowhere": (
+        lambda: pdp.load_plain_weights(pdp.wrap(built()), None),
+        TypeError,
+        "`path`.*None",
+    ),
+    "backup in no folder": (lambda: pdp.Backup(""), TypeError, "folder.*''"),
+    "shrink report of None": (lambda: pdp.shrink_report(None), TypeError, "NoneType"),
+    "prepare a path": (
+        lambda: pdp.prepare_for_sparse_inference("model.keras"),
+        TypeError,
+        "Keras model.*builtins.str",
+    ),
+    "prepare a wrapped model": (
+        lambda: pdp.prepare_with_report(pdp.wrap(built())),
+        ValueError,
+        "Prepare it first, then wrap",
+    ),
+    "export an object": (
+        lambda: pdp.to_tflite(object(), "never.tflite"),
+        TypeError,
+        "keras|Keras",
+    ),
+    "export to nowhere": (
+        lambda: pdp.to_tflite(built(), None),
+        TypeError,
+        "path.*NoneType",
+    ),
+    "export in int4": (
+        lambda: pdp.to_tflite(built(), "never.tflite", quantize="int4"),
+        ValueError,
+        "'int8'.*'int4'",
+    ),
+    "export in int8 without data": (
+        lambda: pdp.to_tflite(built(), "never.tflite", quantize="int8"),
+        ValueError,
+        "representative_data",
+    ),
+    "export sparse by name": (
+        lambda: pdp.to_tflite(built(), "never.tflite", sparse="yes"),
+        ValueError,
+        "sparse.*'yes'",
+    ),
+    "verdict on a number": (
+        lambda: pdp.sparse_inference_report(3),
+        TypeError,
+        "path.*builtins.int",
+    ),
+    "verdict on another kind of file": (
+        lambda: pdp.sparse_inference_report("model.onnx"),
+        ValueError,
+        r"\.keras or \.tflite.*model.onnx",
+    ),
     # Reports
     "report of an object": (
         lambda: pdp.sparsity_report(3),
@@ -212,10 +339,77 @@ BAD_VALUES = {
 }
 
 
+TAKES_A_MODEL = [
+    "PDPWrapper",
+    "prepare_for_sparse_inference",
+    "prepare_with_report",
+    "pruned_layers",
+    "shrink",
+    "shrink_report",
+    "shrink_with_report",
+    "sparse_inference_report",
+    "sparsity_report",
+    "strip",
+    "wrap",
+]
+TAKES_A_PATH = {"sparse_inference_report", "sparsity_report"}
+# What needs the converter, and says so first on another backend.
+EXPORTS = {"to_tflite"}
+# What users only read: we make them, and nobody passes them arguments.
+MADE_BY_US = {
+    "ExportError",
+    "Preparation",
+    "ShrinkReport",
+    "SparseInferenceReport",
+    "SparsityReport",
+    "TFLiteReport",
+}
+# Values for `PDPCallback(cost=...)`, which calls them with a trace of its own making.
+CALLED_BY_US = {"macs", "parameters"}
+
+
+def named_by(call) -> set[str]:
+    """The names of keras_pdp that a row of the table calls."""
+    return {*call.__code__.co_names} & public_names()
+
+
+def public_names() -> set[str]:
+    return {
+        name
+        for name, value in vars(pdp).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+
+
+def test_every_public_name_has_a_row():
+    named = set().union(*(named_by(call) for call, *_ in BAD_VALUES.values()))
+    assert public_names() - named - MADE_BY_US - CALLED_BY_US == set()
+
+
+@pytest.mark.parametrize("name", sorted(MADE_BY_US))
+def test_reports_are_values_and_not_functions(name):
+    """So that a public function is never left out of the table as a report."""
+    kind = getattr(pdp, name)
+    assert issubclass(kind, Exception) or dataclasses.is_dataclass(kind)
+
+
+@pytest.mark.parametrize("junk", [None, True, "text", b"bytes", 3, math.nan, [], {}])
+@pytest.mark.parametrize("name", TAKES_A_MODEL)
+def test_what_is_no_model_is_refused_whatever_it_is(name, junk):
+    if name in TAKES_A_PATH and isinstance(junk, str):
+        junk = 3.5
+    with pytest.raises(TypeError) as caught:
+        getattr(pdp, name)(junk)
+    assert type(junk).__name__ in str(caught.value)
+    assert re.search("Keras", str(caught.value))
+
+
 @pytest.mark.parametrize(
     "call, error, message", BAD_VALUES.values(), ids=BAD_VALUES.keys()
 )
 def test_bad_input_is_refused_with_what_to_do(call, error, message):
+    if EXPORTS & named_by(call) and keras.backend.backend() != "tensorflow":
+        error, message = RuntimeError, "KERAS_BACKEND=tensorflow"
     with pytest.raises(error, match=f"(?s){message}"):
         call()
 

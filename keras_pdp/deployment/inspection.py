@@ -7,6 +7,7 @@ import keras
 
 from keras_pdp.deployment.conversion import check_backend, converted
 from keras_pdp.deployment.flatbuffer import decoded
+from keras_pdp.deployment.keras_file import load_keras
 from keras_pdp.deployment.signature import signature_of
 from keras_pdp.deployment.sparse_inference import SparseInferenceReport, judged
 from keras_pdp.training.surgery import pruned_layers, strip
@@ -72,7 +73,7 @@ def _of_file(path: Path) -> SparseInferenceReport:
         raise FileNotFoundError(f"there is no file '{path}'")
     if is_tflite:
         return _of_bytes(path.read_bytes(), str(path))
-    return _of_model(keras.models.load_model(path, compile=False), str(path))
+    return _of_model(load_keras(path), str(path))
 
 
 def _of_model(model: keras.Model, name: str) -> SparseInferenceReport:

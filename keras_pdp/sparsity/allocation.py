@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from keras_pdp.sparsity import validation
+
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
@@ -45,7 +47,12 @@ def uniform(candidates: Candidates, sparsity: float) -> dict[str, float]:
 
     Returns:
         The fraction of units to remove from each kernel, by name.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If there is no kernel, or `sparsity` is not in [0, 1].
     """
+    _check(candidates, sparsity)
     return _apportion(candidates, dict.fromkeys(candidates, sparsity), sparsity)
 
 
@@ -60,7 +67,12 @@ def erdos_renyi(candidates: Candidates, sparsity: float) -> dict[str, float]:
 
     Returns:
         The fraction of units to remove from each kernel, by name.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If there is no kernel, or `sparsity` is not in [0, 1].
     """
+    _check(candidates, sparsity)
     raw = {n: sum(c.shape) / math.prod(c.shape) for n, c in candidates.items()}
     dense: set[str] = set()
     keep = (1.0 - sparsity) * sum(c.weights for c in candidates.values())
@@ -87,7 +99,71 @@ def global_magnitude(candidates: Candidates, sparsity: float) -> dict[str, float
     Returns:
         The fraction of units to remove from each kernel, by name: its share below the
         cut, with the largest unit of every kernel left out of the competition.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If there is no kernel, or `sparsity` is not in [0, 1].
     """
+    _check(candidates, sparsity)
+    budget = _budget(candidates, sparsity)
+    size = _only_size(candidates)
+    pruned = (
+        _cut_by_weights(candidates, budget)
+        if size is None
+        else _cut_by_units(candidates, _units(candidates, budget, size))
+    )
+    return {n: pruned[n] / len(c.scores) for n, c in candidates.items()}
+
+
+def _only_size(candidates: Candidates) -> int | None:
+    """The weights in every unit; None where units differ in size, or cost a part."""
+    if any(c.sizes.dtype.kind not in "iu" for c in candidates.values()):
+        return None
+    sizes = {int(c.sizes.min()) for c in candidates.values()}
+    sizes |= {int(c.sizes.max()) for c in candidates.values()}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _units(candidates: Candidates, budget: int, size: int) -> int:
+    """The number of units that comes nearest to the budget; of two the smaller."""
+    count = budget // size
+    if size * (count + 1) - budget < budget - size * count:
+        count += 1
+    return min(count, sum(len(c.scores) - 1 for c in candidates.values()))
+
+
+def _cut_by_units(candidates: Candidates, count: int) -> dict[str, int]:
+    """How many units of each kernel are among the `count` smallest of all.
+
+    A selection rather than a sort: it takes a copy of the scores and no more.
+    """
+    if count == 0:
+        return dict.fromkeys(candidates, 0)
+    free = np.concatenate([_but_largest(c.scores) for c in candidates.values()])
+    free.partition(count - 1)
+    cut = free[count - 1]
+    del free
+    pruned, tied = {}, {}
+    for name, candidate in candidates.items():
+        scores = _but_largest(candidate.scores)
+        pruned[name] = int(np.count_nonzero(scores < cut))
+        tied[name] = int(np.count_nonzero(scores == cut))
+    # Of equal scores the first ones are taken.
+    left = count - sum(pruned.values())
+    for name in candidates:
+        more = min(left, tied[name])
+        pruned[name] += more
+        left -= more
+    return pruned
+
+
+def _but_largest(scores: np.ndarray) -> np.ndarray:
+    """The units that compete: one always stays."""
+    return np.delete(scores, int(np.argmax(scores)))
+
+
+def _cut_by_weights(candidates: Candidates, budget: int) -> dict[str, int]:
+    """The same where units differ in size: the smallest, until the budget is met."""
     names = list(candidates)
     scores = np.concatenate([candidates[n].scores for n in names])
     sizes = np.concatenate([candidates[n].sizes for n in names])
@@ -101,14 +177,13 @@ def global_magnitude(candidates: Candidates, sparsity: float) -> dict[str, float
     # Stable: of equal scores the first ones are taken, whatever the sort's algorithm.
     order = np.flatnonzero(free)[np.argsort(scores[free], kind="stable")]
     taken = np.cumsum(sizes[order])
-    budget = _budget(candidates, sparsity)
     count = int(np.searchsorted(taken, budget, side="right"))
     # Units may be larger than one weight: the nearer of the two neighbours.
     if count < len(taken):
         before = taken[count - 1] if count else 0
         count += int(taken[count] - budget < budget - before)
     pruned = np.bincount(owner[order[:count]], minlength=len(names))
-    return {n: int(p) / k for n, p, k in zip(names, pruned, lengths, strict=True)}
+    return {n: int(p) for n, p in zip(names, pruned, strict=True)}
 
 
 def _apportion(
@@ -135,6 +210,22 @@ def _apportion(
                 missing -= size[n]
                 given = True
     return {n: pruned[n] / len(c.scores) for n, c in candidates.items()}
+
+
+def _check(candidates: Candidates, sparsity: float) -> None:
+    """Raises unless there is something to share, and a share of it to remove."""
+    if not isinstance(candidates, Mapping):
+        raise TypeError(
+            "`candidates` should be a mapping from names to the units of a kernel, as "
+            f"PDPCallback passes it. Received: {candidates!r}."
+        )
+    if not candidates:
+        raise ValueError("`candidates` should name at least one kernel. Received: {}.")
+    if not 0.0 <= validation.real("sparsity", sparsity) <= 1.0:
+        raise ValueError(
+            "`sparsity` is the fraction of weights to remove and should be in [0, 1]. "
+            f"Received: {sparsity!r}."
+        )
 
 
 def _budget(candidates: Candidates, sparsity: float) -> int:

@@ -29,6 +29,9 @@ from keras_pdp.sparsity import validation
 Tensor = Any
 Shape = tuple[int, ...]
 
+# Ranking a group takes memory of its square, and a shorter axis is padded to it.
+_LARGEST_GROUP = 256
+
 register = keras.saving.register_keras_serializable(package="keras_pdp")
 
 
@@ -105,7 +108,8 @@ class Unstructured(Granularity):
         return 1
 
     def sizes(self, shape: Shape) -> np.ndarray:
-        return np.ones((1, math.prod(shape)), np.int64)
+        # One number seen everywhere: eight bytes a weight would be twice the kernel.
+        return np.broadcast_to(np.int64(1), (1, math.prod(shape)))
 
     def unit_count(self, shape: Shape) -> int:
         return math.prod(shape)
@@ -122,13 +126,13 @@ class NofM(Granularity):
 
     Args:
         n: Weights kept in a group, at least 1 and less than `m`. Defaults to 2.
-        m: Weights in a group. Defaults to 4.
+        m: Weights in a group, at most 256. Defaults to 4.
         axis: The axis along which groups run. Defaults to -2, the input axis. A kernel
             of one axis has only that one.
 
     Raises:
         TypeError: If an argument is no integer.
-        ValueError: If not 1 <= n < m.
+        ValueError: If not 1 <= n < m <= 256.
 
     Example:
 
@@ -148,6 +152,12 @@ class NofM(Granularity):
         if self.n >= self.m:
             raise ValueError(
                 "`NofM(n, m)` keeps n of every m weights, so n should be less than m. "
+                f"Received: n={self.n}, m={self.m}."
+            )
+        if self.m > _LARGEST_GROUP:
+            raise ValueError(
+                f"`m` should be at most {_LARGEST_GROUP}: a pattern is of a few "
+                "weights that hardware takes together; for more use Unstructured(). "
                 f"Received: n={self.n}, m={self.m}."
             )
 
@@ -218,7 +228,7 @@ class Block(Granularity):
         object.__setattr__(self, "shape", sides)
 
     def split(self, w: Tensor, xp: Any = ops) -> Tensor:
-        rows, columns = self.shape
+        rows, columns = self._sides(w.shape)
         matrix = xp.reshape(w, self._matrices(w.shape))
         window, high, wide = matrix.shape
         grid_high, grid_wide = -(-high // rows), -(-wide // columns)
@@ -230,7 +240,7 @@ class Block(Granularity):
         return xp.reshape(blocks, (1, window * grid_high * grid_wide, rows * columns))
 
     def join(self, units: Tensor, shape: Shape, xp: Any = ops) -> Tensor:
-        rows, columns = self.shape
+        rows, columns = self._sides(shape)
         window, high, wide = self._matrices(shape)
         grid_high, grid_wide = -(-high // rows), -(-wide // columns)
         blocks = xp.reshape(units, (window, grid_high, grid_wide, rows, columns))
@@ -239,7 +249,12 @@ class Block(Granularity):
         return xp.reshape(matrix[:, :high, :wide], shape)
 
     def elements(self, shape: Shape) -> int:
-        return math.prod(self.shape)
+        return math.prod(self._sides(shape))
+
+    def _sides(self, shape: Shape) -> tuple[int, int]:
+        """The block, no larger than the kernel: padding takes memory."""
+        _, high, wide = self._matrices(shape)
+        return min(self.shape[0], high), min(self.shape[1], wide)
 
     @staticmethod
     def _matrices(shape: Shape) -> tuple[int, int, int]:

@@ -116,10 +116,40 @@ def soft_mask(
     Returns:
         float32 tensor of the kernel's shape, entries in (0, 1), 1 keeps.
     """
+    return softened(w, soft_cut(w, pruned, granularity), pruned, tau, granularity)
+
+
+def soft_cut(w: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
+    """The threshold of a training step: `cut` of the kernel, a constant to gradients.
+
+    Args:
+        w: Kernel in the layout `(*window, in, out)`, any float dtype.
+        pruned: int32 scalar tensor, units pruned at this step, at least 1.
+        granularity: How the kernel is cut.
+
+    Returns:
+        float32 tensor of shape `(pools, 1)`.
+    """
+    return ops.stop_gradient(cut(scores(w, granularity), pruned, granularity))
+
+
+def softened(
+    w: Tensor, t: Tensor, pruned: Tensor, tau: Tensor, granularity: Granularity
+) -> Tensor:
+    """`soft_mask` where its threshold is known: what is cheap to compute twice.
+
+    Args:
+        w: Kernel in the layout `(*window, in, out)`, any float dtype.
+        t: float32 tensor of shape `(pools, 1)`, from `soft_cut`.
+        pruned: int32 scalar tensor, as in `soft_mask`.
+        tau: float32 scalar tensor, as in `soft_mask`.
+        granularity: How the kernel is cut.
+
+    Returns:
+        float32 tensor of the kernel's shape.
+    """
     shape = tuple(w.shape)
-    s = scores(w, granularity)
-    t = ops.stop_gradient(cut(s, pruned, granularity))
-    m = sigmoid_mask(s, t, tau)
+    m = sigmoid_mask(scores(w, granularity), t, tau)
     if granularity.kept_per_pool is not None:
         rho = ops.cast(pruned, "float32") / granularity.prunable_count(shape)
         m = 1.0 + rho * (m - 1.0)

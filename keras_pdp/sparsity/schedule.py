@@ -18,13 +18,23 @@ class Position:
 
     Args:
         epoch: Epochs done, with the current one's part, for example 2.5.
-        step: Training steps done.
-        epochs: Epochs of the whole run.
+        step: Training steps done; Inf where a run has steps without end.
+        epochs: Epochs of the whole run, at least 1.
+
+    Raises:
+        TypeError: If an argument is no number, or `epochs` no integer.
+        ValueError: If one is negative or NaN, or `epochs` < 1.
     """
 
     epoch: float
     step: float
     epochs: int
+
+    def __post_init__(self) -> None:
+        validation.not_negative("epoch", self.epoch)
+        if self.step != math.inf:
+            validation.not_negative("step", self.step)
+        validation.integer("epochs", self.epochs, minimum=1)
 
     @property
     def fraction(self) -> float:
@@ -39,7 +49,7 @@ class Epochs:
     count: float
 
     def __post_init__(self) -> None:
-        _not_negative("Epochs", self.count)
+        validation.not_negative("Epochs(count)", self.count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Steps:
     count: float
 
     def __post_init__(self) -> None:
-        _not_negative("Steps", self.count)
+        validation.not_negative("Steps(count)", self.count)
 
 
 # A plain number is a fraction of the run.
@@ -288,11 +298,6 @@ def _unit(moment: Moment) -> type:
 
 def _number(moment: Moment) -> float:
     return moment.count if isinstance(moment, Epochs | Steps) else float(moment)
-
-
-def _not_negative(name: str, count: object) -> None:
-    if validation.real(name, count) < 0.0:
-        raise ValueError(f"`{name}(count)` should not be negative. Received: {count}.")
 
 
 def check_in_fractions(schedule: Schedule, freeze_at: Moment | None) -> None:

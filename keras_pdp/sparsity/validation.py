@@ -24,6 +24,14 @@ def positive(name: str, value: object) -> float:
     return number
 
 
+def not_negative(name: str, value: object) -> float:
+    """Returns `value` as a float >= 0, or raises."""
+    number = real(name, value)
+    if number < 0.0:
+        raise ValueError(f"`{name}` should not be negative. Received: {value!r}.")
+    return number
+
+
 def sparsity(name: str, value: object) -> float:
     """Returns `value` as a float in [0, 1), the fraction of weights removed."""
     number = real(name, value)

@@ -119,7 +119,10 @@ class PrunedKernel:
                 mask.scores(ops.convert_to_tensor(w), self.granularity)
             )
         ).reshape(-1)
-        return Candidate(s[sizes > 0], sizes[sizes > 0], self.shape)
+        there = sizes > 0
+        if not there.all():  # a copy only where there is padding to leave out
+            s, sizes = s[there], sizes[there]
+        return Candidate(s, sizes, self.shape)
 
     def values(self) -> np.ndarray:
         """The kernel's weights as float32; raises where one is not finite."""
@@ -218,10 +221,17 @@ def state(
 def _soft_masked(
     w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
 ) -> Tensor:
-    viewed = layout.bring(w)
-    m = mask.soft_mask(viewed, pruned, tau, granularity)
-    product = ops.cast(m * ops.cast(viewed, "float32"), w.dtype)
-    return layout.restore(product, tuple(w.shape))
+    t = mask.soft_cut(layout.bring(w), pruned, granularity)
+
+    def product(w: Tensor) -> Tensor:
+        viewed = layout.bring(w)
+        m = mask.softened(viewed, t, pruned, tau, granularity)
+        masked = ops.cast(m * ops.cast(viewed, "float32"), w.dtype)
+        return layout.restore(masked, tuple(w.shape))
+
+    # Computed again for its gradient, as it is cheap but for the threshold: kept until
+    # then it would take ten times the kernel's memory, for every kernel of the model.
+    return keras.remat(product)(w)
 
 
 def _hard_mask(

@@ -21,6 +21,7 @@ from keras_pdp.training.inner_call import Recording
 from keras_pdp.training.prunable import PrunableWeight
 from keras_pdp.training.pruned_channels import PrunedChannels, prunes_outputs
 from keras_pdp.training.pruned_kernel import PrunedKernel
+from keras_pdp.training.state_check import check_state
 
 
 @keras.saving.register_keras_serializable(package="keras_pdp")
@@ -220,6 +221,12 @@ class PDPWrapper(keras.layers.Layer):
             with keras.name_scope(self.name):
                 self.layer.build_from_config(config["layer"])
         self.build()
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables(store)
+        inner = {id(variable) for variable in self.layer.variables}
+        own = [v for v in self.variables if id(v) not in inner]
+        check_state(self.name, self.gated, own)
 
     @property
     def gated(self) -> list[PrunedKernel]:

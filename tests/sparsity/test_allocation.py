@@ -216,6 +216,37 @@ def test_the_share_does_not_fall_when_the_budget_rises(rule):
     assert shares == list(range(0, total - 3, 13))
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "candidates, sparsity, error, message",
+    [
+        ({}, 0.5, ValueError, "at least one kernel"),
+        ([1, 2], 0.5, TypeError, r"mapping .* \[1, 2\]"),
+        ("k", 1.5, ValueError, r"in \[0, 1\]. Received: 1.5"),
+        ("k", -0.1, ValueError, "Received: -0.1"),
+        ("k", float("nan"), ValueError, "finite number. Received: nan"),
+        ("k", "0.5", TypeError, "`sparsity` .* number.* '0.5'"),
+    ],
+)
+def test_what_cannot_be_shared_raises(rule, candidates, sparsity, error, message):
+    if candidates == "k":
+        candidates = kernels((4, 3))
+    with pytest.raises(error, match=message):
+        rule(candidates, sparsity)
+
+
+def test_units_that_cost_a_part_are_taken_until_the_budget_is_met():
+    """Sizes between 1 and 2 are not whole numbers of anything."""
+    scores = np.arange(1.0, 7.0)
+    one = Candidate(scores, np.full(6, 1.25), (1, 6))
+    other = Candidate(scores + 0.5, np.full(6, 1.75), (1, 6))
+    counts = removed(
+        {"a": one, "b": other}, global_magnitude({"a": one, "b": other}, 0.5)
+    )
+    # 8 of 7 + 10 weights: 1.25, 1.75, 1.25, 1.75 and 1.25 make 7.25, one more 9.
+    assert counts == {"a": 3, "b": 2}
+
+
 def test_allocations_leave_their_argument_alone():
     candidates = kernels((5, 4), (3, 3))
     before = {n: c.scores.copy() for n, c in candidates.items()}

@@ -101,10 +101,15 @@ def test_a_kernel_of_one_axis_has_only_that_axis():
     for axis in (-2, -1, 0, 3):
         assert NofM(1, 2, axis).split(w, np)[..., 0].tolist() == [[1, 2], [3, 4]]
         assert Channel(axis).split(w, np).shape == (1, 4, 1)
-    assert Block((2, 3)).split(w, np)[0].tolist() == [
-        [1, 0, 0, 2, 0, 0],
-        [3, 0, 0, 4, 0, 0],
-    ]
+    assert Block((2, 3)).split(w, np)[0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_block_larger_than_the_kernel_takes_no_more_than_the_kernel():
+    large = Block((10**9, 10**9))
+    assert large.split(np.ones((3, 2, 5, 4)), np).shape == (1, 6, 20)
+    assert large.elements((3, 2, 5, 4)) == 20
+    assert large.sizes((3, 2, 5, 4)).tolist() == [[20] * 6]
+    assert Block((2, 10**9)).sizes((5, 4)).tolist() == [[8, 8, 4]]
 
 
 @pytest.mark.parametrize("granularity", [NofM(1, 2, axis=2), Channel(-3)])
@@ -162,6 +167,7 @@ def test_values_are_frozen(granularity):
         (lambda: NofM(0, 4), ValueError, "`n` should be .* at least 1. Received: 0"),
         (lambda: NofM(-1, 4), ValueError, "`n` should be .* at least 1. Received: -1"),
         (lambda: NofM(1, 1), ValueError, "`m` should be .* at least 2. Received: 1"),
+        (lambda: NofM(2, 257), ValueError, "at most 256: .*Unstructured.* m=257"),
         (lambda: NofM(2.0, 4), TypeError, "`n` should be an integer. Received: 2.0"),
         (lambda: NofM(1, "4"), TypeError, "`m` should be an integer. Received: '4'"),
         (lambda: NofM(True, 4), TypeError, "`n` should be an integer. Received: True"),

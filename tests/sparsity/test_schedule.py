@@ -136,6 +136,29 @@ def test_the_papers_schedule():
     assert paper(at(82)) == 1.0
 
 
+def test_a_run_may_have_steps_without_end():
+    assert Linear(Steps(5), Steps(10))(Position(3, math.inf, 3)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "schedule, freeze_at",
+    [
+        (Linear(Epochs(1), Epochs(2)), 0.9),
+        (Constant(Steps(5)), 0.9),
+        (Linear(0.1, 0.5), Epochs(3)),
+        (PerEpoch(Linear(0.1, 0.5)), 0.9),
+    ],
+)
+def test_a_fraction_of_the_run_does_not_place_epochs_and_steps(schedule, freeze_at):
+    with pytest.raises(ValueError, match=r"needs Position\(.*freeze_at=.*"):
+        schedules.check_in_fractions(schedule, freeze_at)
+
+
+@pytest.mark.parametrize("freeze_at", [0.9, None])
+def test_a_fraction_of_the_run_places_fractions(freeze_at):
+    schedules.check_in_fractions(Linear(0.1, 0.5), freeze_at)
+
+
 @given(st.integers(1, 40), st.floats(0.01, 1.0), st.integers(0, 150))
 def test_the_papers_formula(warmup, rate, epoch):
     wanted = min(1.0, max(0.0, rate * (epoch - warmup + 1)))
@@ -229,8 +252,14 @@ def test_a_schedule_of_ones_own():
         (lambda: Constant("now"), TypeError, "Received: 'now'"),
         (lambda: Epochs(-1), ValueError, r"`Epochs\(count\)` .* negative.* -1"),
         (lambda: Steps(-0.5), ValueError, r"`Steps\(count\)` .* negative.* -0.5"),
-        (lambda: Epochs("3"), TypeError, "`Epochs` should be a number. Received: '3'"),
+        (lambda: Epochs("3"), TypeError, r"`Epochs\(count\)` .* a number. .*'3'"),
         (lambda: Steps(math.inf), ValueError, "finite number. Received: inf"),
+        (lambda: Position("1", 0, 1), TypeError, "`epoch` .* number. Received: '1'"),
+        (lambda: Position(-0.1, 0, 1), ValueError, "`epoch` .* negative.* -0.1"),
+        (lambda: Position(0, -1, 1), ValueError, "`step` .* negative.* -1"),
+        (lambda: Position(0, math.nan, 1), ValueError, "`step` .* finite.* nan"),
+        (lambda: Position(0, 0, 0), ValueError, "`epochs` .* at least 1.* 0"),
+        (lambda: Position(0, 0, 1.5), TypeError, "`epochs` .* integer.* 1.5"),
         (lambda: PerEpoch(0.5), TypeError, "should be a Schedule .* Received: 0.5"),
         (lambda: Linear.paper(0), ValueError, "`warmup_epochs` .* at least 1.* 0"),
         (lambda: Linear.paper(1.5), TypeError, "`warmup_epochs` .* integer.* 1.5"),
