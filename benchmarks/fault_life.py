@@ -39,7 +39,8 @@ def live(folder: Path, pipe: int, theirs: bool) -> None:
         theirs: Keras's BackupAndRestore rather than Backup.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    model = fault_net.net(DROPOUT)
+    # One granularity: that all are in a backup is what `resume` shows.
+    model = fault_net.net(DROPOUT, ("unstructured",), eager=True)
     place = folder / "backup"
     backup = (
         keras.callbacks.BackupAndRestore(str(place), delete_checkpoint=False)

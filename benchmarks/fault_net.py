@@ -35,6 +35,9 @@ GRANULARITIES: dict[str, Granularity | None] = {
     "plain": None,
 }
 
+# The kinds of one layer each.
+ALONE = ("unstructured", "n_of_m", "block", "channel")
+
 # Where the end of the second epoch, half of the run, lies: schedule and `freeze_at`.
 MOMENTS: dict[str, tuple[Schedule, float | None]] = {
     "before the ramp": (Linear(0.6, 0.8), 0.9),
@@ -55,15 +58,25 @@ def kind_of(name: str) -> str:
     return next(kind for kind in GRANULARITIES if name.startswith(kind))
 
 
-def net(dropout: float = 0.0) -> keras.Model:
-    """Compiled with Adam on a learning rate that depends on the step."""
+def net(
+    dropout: float = 0.0, kinds: Sequence[str] = ALONE, eager: bool = False
+) -> keras.Model:
+    """Compiled with Adam on a learning rate that depends on the step.
+
+    Args:
+        dropout: The rate, behind each layer of `kinds`.
+        kinds: Of ALONE; with all of them there are coupled layers as well.
+        eager: Whether steps run without being traced: quicker, where they are few.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8,))
-    x = short = layers.Dense(8, activation="relu", name="coupled_a")(inputs)
-    x = layers.Dense(8, name="coupled_b")(x)
-    x = layers.BatchNormalization(momentum=0.5, name="coupled_norm")(x)
-    x = layers.Add(name="plain_sum")([x, short])
-    for name in ("unstructured", "n_of_m", "block", "channel"):
+    x = inputs
+    if kinds == ALONE:
+        x = short = layers.Dense(8, activation="relu", name="coupled_a")(x)
+        x = layers.Dense(8, name="coupled_b")(x)
+        x = layers.BatchNormalization(momentum=0.5, name="coupled_norm")(x)
+        x = layers.Add(name="plain_sum")([x, short])
+    for name in kinds:
         x = layers.Dense(12, activation="relu", name=name)(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"plain_{name}_dropout")(x)
@@ -72,7 +85,8 @@ def net(dropout: float = 0.0) -> keras.Model:
     rate = keras.optimizers.schedules.CosineDecay(0.01, EPOCHS * STEPS)
     # Named, for Keras numbers those after the first, and Orbax goes by names.
     adam = keras.optimizers.Adam(rate, name="adam")
-    model.compile(adam, "mse", jit_compile=False)  # compiling would take the time
+    # Compiled steps would take longer than the steps.
+    model.compile(adam, "mse", jit_compile=False, run_eagerly=eager)
     model.optimizer.build(model.trainable_variables)
     return model
 
