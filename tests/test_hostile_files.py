@@ -37,9 +37,11 @@ def net():
     return keras.Sequential(
         [
             keras.Input((8,)),
-            PDPWrapper(layers.Dense(6), NofM(2, 4), temperature=Absolute(1e-3)),
-            PDPWrapper(layers.Dense(4), Channel()),
-            PDPWrapper(layers.Dense(2), Block((2, 1)), sparsity=0.5),
+            PDPWrapper(
+                layers.Dense(6, name="pattern"), NofM(2, 4), temperature=Absolute(1e-3)
+            ),
+            PDPWrapper(layers.Dense(4, name="channels"), Channel()),
+            PDPWrapper(layers.Dense(2, name="blocks"), Block((2, 1)), sparsity=0.5),
         ]
     )
 
@@ -247,7 +249,7 @@ def test_a_block_larger_than_memory_takes_the_whole_kernel(saved, tmp_path):
     change = put("granularity", "config", "shape", [10**9, 10**9])
     path.write_bytes(configured(saved, change, BLOCK))
     # It leaves nothing that may go, which the wrapper says on building.
-    with pytest.raises(ValueError, match="can remove nothing from 'dense_2'"):
+    with pytest.raises(ValueError, match="can remove nothing from 'blocks'"):
         sparsity_report(path)
 
 

@@ -135,6 +135,8 @@ class _Reader:
 
     def read(self, path: str) -> TFLiteFile:
         subgraphs = self._items(self._model, "Subgraphs")
+        if not subgraphs:
+            raise ValueError("there is no graph in it")
         operators = [self._items(subgraph, "Operators") for subgraph in subgraphs]
         codes = [self._op_name(x) for x in self._items(self._model, "OperatorCodes")]
         # Every buffer, used or not: a file whose end is missing must not pass.
