@@ -37,7 +37,9 @@ def dense_values(
     drawn = False
     generator = np.random.default_rng(0)
     for variable, masked in _with_zeros(plain):
-        original = next((w for w in unmasked if _is_masked(masked, w)), None)
+        # In the model's dtype: an exported one is float32, whatever was trained.
+        originals = (w.astype(masked.dtype) for w in unmasked)
+        original = next((w for w in originals if _is_masked(masked, w)), None)
         drawn = drawn or original is None
         values = _filled(masked, generator) if original is None else original
         found.append((variable, values))

@@ -9,6 +9,7 @@ from keras_pdp.deployment.conversion import check_backend, converted
 from keras_pdp.deployment.flatbuffer import decoded
 from keras_pdp.deployment.keras_file import load_keras
 from keras_pdp.deployment.signature import signature_of
+from keras_pdp.deployment.single_precision import in_float32
 from keras_pdp.deployment.sparse_inference import SparseInferenceReport, judged
 from keras_pdp.training.surgery import pruned_layers, strip
 
@@ -78,7 +79,7 @@ def _of_file(path: Path) -> SparseInferenceReport:
 
 def _of_model(model: keras.Model, name: str) -> SparseInferenceReport:
     check_backend()
-    plain = strip(model) if pruned_layers(model) else model
+    plain = in_float32(strip(model) if pruned_layers(model) else model)
     return _of_bytes(converted(signature_of(plain), None, {}), name)
 
 

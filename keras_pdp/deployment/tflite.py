@@ -42,6 +42,7 @@ from keras_pdp.deployment.gzipped import gzipped_size
 from keras_pdp.deployment.interpreter import Latency, measure, one_by_one
 from keras_pdp.deployment.samples import as_samples, random_samples
 from keras_pdp.deployment.signature import Signature, signature_of
+from keras_pdp.deployment.single_precision import in_float32
 from keras_pdp.deployment.sparse_encoding import Array
 from keras_pdp.deployment.storage import Sparse, StoredFile, check_sparse, stored
 from keras_pdp.deployment.tflite_file import TFLiteFile
@@ -84,6 +85,9 @@ def to_tflite(
     take it: `report.storage.verdict`. For a download, which is compressed on its way, a
     dense int8 file is smallest.
 
+    A model of mixed, half or double precision is converted, and compared, as the same
+    model in float32: the weights stay, the file computes more exactly than a half one.
+
     Data is an array `(samples, ...)`; a list or tuple with one array for each input; a
     dictionary of arrays by input name; or an iterable of batches of these, such as a
     `tf.data.Dataset` of `x` or `(x, y)`.
@@ -113,8 +117,8 @@ def to_tflite(
     Raises:
         TypeError: `path` is no path, or `model` no model.
         ValueError: an argument is wrong; data does not fit the model's inputs; the
-            inputs of the model are not known, or not static; a layer computes in
-            half precision.
+            inputs of the model are not known, or not static; a layer of a
+            subclassed model computes in half precision.
         OSError: the file cannot be written.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ExportError: the model cannot be converted to built-in ops, the file does not
@@ -132,7 +136,7 @@ def to_tflite(
     check_sparse(sparse, quantize)
     with replacing(path) as unfinished:
         wrappers = pruned_layers(model)
-        plain = strip(model) if wrappers else model
+        plain = in_float32(strip(model) if wrappers else model)
         signature = signature_of(plain)
         calibration, compared, source = _data(signature, representative_data, samples)
         file = _stored(signature, quantize, calibration, compared, sparse)

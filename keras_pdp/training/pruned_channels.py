@@ -12,7 +12,7 @@ from keras_pdp.sparsity.layout import Layout
 from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import compiled, read
 from keras_pdp.training.prunable import PrunableWeight
-from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel, Values, state
+from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel, Values, scaled, state
 
 
 def prunes_outputs(granularity: Granularity, axes: int) -> bool:
@@ -128,13 +128,11 @@ class PrunedChannels(PrunedKernel):
         ]
 
     def _scaled(self, given: list[Tensor], gate: Tensor) -> list[Tensor]:
-        def scaled(variable: keras.Variable, value: Tensor) -> Tensor:
-            product = ops.cast(value, "float32") * self._along(gate, variable)
-            return ops.cast(product, value.dtype)
-
         statistics = {id(variable) for variable in self.settled}
         return [
-            value if id(variable) in statistics else scaled(variable, value)
+            value
+            if id(variable) in statistics
+            else scaled(value, self._along(gate, variable))
             for variable, value in zip(self.covers, given, strict=True)
         ]
 

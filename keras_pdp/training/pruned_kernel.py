@@ -218,6 +218,14 @@ def state(
     return variable
 
 
+def scaled(w: Tensor, m: Tensor) -> Tensor:
+    """`m * w` in the dtype of `w`, in which a mask of 1 changes nothing."""
+    own = keras.backend.standardize_dtype(w.dtype)
+    # Not `result_type`: to Keras float64 and float32 together are float32.
+    wide = own if own == "float64" else "float32"
+    return ops.cast(ops.cast(m, wide) * ops.cast(w, wide), w.dtype)
+
+
 def _soft_masked(
     w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
 ) -> Tensor:
@@ -226,8 +234,7 @@ def _soft_masked(
     def product(w: Tensor) -> Tensor:
         viewed = layout.bring(w)
         m = mask.softened(viewed, t, pruned, tau, granularity)
-        masked = ops.cast(m * ops.cast(viewed, "float32"), w.dtype)
-        return layout.restore(masked, tuple(w.shape))
+        return layout.restore(scaled(viewed, m), tuple(w.shape))
 
     # Computed again for its gradient, as it is cheap but for the threshold: kept until
     # then it would take ten times the kernel's memory, for every kernel of the model.

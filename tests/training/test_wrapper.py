@@ -12,6 +12,12 @@ X = RNG.normal(size=(32, 8)).astype("float32")
 Y = RNG.normal(size=(32, 1)).astype("float32")
 
 
+def assert_close(one, other, rtol=0.0) -> None:
+    """Of tensors, which on PyTorch numpy does not take while they have a gradient."""
+    one, other = ops.convert_to_numpy(one), ops.convert_to_numpy(other)
+    np.testing.assert_allclose(one, other, rtol=rtol)
+
+
 def prune_to(wrapper: PDPWrapper, sparsity: float) -> None:
     """Sets a wrapper as the callback would."""
     for kernel in wrapper.kernels:
@@ -31,7 +37,7 @@ def dense_by_hand() -> PDPWrapper:
 
 def test_evaluation_uses_the_hard_mask():
     y = dense_by_hand()(np.eye(2, dtype="float32"))
-    np.testing.assert_allclose(y, [[0.0, 0.0], [0.3, 0.4]])
+    assert_close(y, [[0.0, 0.0], [0.3, 0.4]], rtol=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore:A model with PDPWrapper")
@@ -41,7 +47,7 @@ def test_training_uses_the_soft_mask():
     w = np.array([[0.1, -0.2], [0.3, 0.4]])
     expected = w / (1.0 + np.exp(-(w**2 - t**2) / tau))
     y = dense_by_hand()(np.eye(2, dtype="float32"), training=True)
-    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    assert_close(y, expected, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:A model with PDPWrapper")
@@ -51,7 +57,7 @@ def test_frozen_it_uses_the_stored_mask_in_both():
     wrapper.layer.set_weights([np.array([[9.0, 9.0], [0.3, 0.4]], "float32")])
     for training in (True, False):
         y = wrapper(np.eye(2, dtype="float32"), training=training)
-        np.testing.assert_allclose(y, [[0.0, 0.0], [0.3, 0.4]])
+        assert_close(y, [[0.0, 0.0], [0.3, 0.4]], rtol=1e-7)
 
 
 def test_the_kernel_itself_is_never_written():
@@ -62,6 +68,9 @@ def test_the_kernel_itself_is_never_written():
     np.testing.assert_array_equal(wrapper.layer.get_weights()[0], before)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="on torch: every step is run anew"
+)
 def test_one_compiled_program_serves_every_sparsity():
     """The count is a tensor: a new one neither traces nor compiles anything."""
     traces = []
@@ -116,7 +125,7 @@ def test_statistics_and_seeds_of_the_layer_move():
     one, other = wrapper(X, training=True), wrapper(X, training=True)
     assert np.abs(block.layers[1].moving_mean.numpy() - mean).max() > 0.0
     assert np.abs(ops.convert_to_numpy(one) - ops.convert_to_numpy(other)).max() > 0.0
-    np.testing.assert_array_equal(wrapper(X), wrapper(X))
+    assert_close(wrapper(X), wrapper(X))
 
 
 def test_constraints_hold():
@@ -149,13 +158,13 @@ def test_keras_masks_propagate():
         return keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
 
     plain, wrapped = net(lambda x: x), net(PDPWrapper)
-    np.testing.assert_array_equal(wrapped(tokens), plain(tokens))
+    assert_close(wrapped(tokens), plain(tokens))
     # And the mask does something: padding's embedding does not matter.
     changed = np.array(tokens)
     table = wrapped.layers[1].layer.get_weights()[0].copy()
     table[0] = 100.0
     wrapped.layers[1].layer.set_weights([table])
-    np.testing.assert_array_equal(wrapped(changed), plain(tokens))
+    assert_close(wrapped(changed), plain(tokens))
 
 
 def test_call_arguments_pass_through():
@@ -169,7 +178,7 @@ def test_call_arguments_pass_through():
         gru(sequence, initial_state=state, mask=mask),
         strict=True,
     ):
-        np.testing.assert_array_equal(one, other)
+        assert_close(one, other)
 
     attention = layers.MultiHeadAttention(2, 4)
     wrapper = PDPWrapper(attention)
@@ -180,8 +189,8 @@ def test_call_arguments_pass_through():
         attention(sequence, sequence, **arguments),
         strict=True,
     ):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(
+        assert_close(one, other)
+    assert_close(
         wrapper(sequence, sequence, use_causal_mask=True),
         attention(sequence, sequence, attention_mask=causal),
     )
@@ -193,7 +202,7 @@ def test_a_stateful_layer_keeps_its_state():
     first, second = wrapper(sequence), wrapper(sequence)
     assert np.abs(ops.convert_to_numpy(first) - ops.convert_to_numpy(second)).max() > 0
     wrapper.layer.reset_state()
-    np.testing.assert_array_equal(wrapper(sequence), first)
+    assert_close(wrapper(sequence), first)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
@@ -232,7 +241,7 @@ def test_called_twice_it_shares_its_weights():
     a, b = keras.Input((8,)), keras.Input((8,))
     model = keras.Model([a, b], wrapper(a) - wrapper(b))
     prune_to(wrapper, 0.5)
-    np.testing.assert_array_equal(model([X, X]), np.zeros((32, 3), "float32"))
+    assert_close(model([X, X]), np.zeros((32, 3), "float32"))
     assert len(model.trainable_variables) == 2
 
 

@@ -1,0 +1,56 @@
+"""Loops of one's own on TensorFlow."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from keras_pdp import PDPCallback
+from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_loop_with_gradient_tape(compiled, tmp_path):
+    model, optimizer = net(), keras.optimizers.Adam(0.01)
+    traces = []
+
+    def train_step(x, y):
+        traces.append(1)
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean((model(x, training=True) - y) ** 2)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    if compiled:
+        optimizer.build(model.trainable_variables)
+        train_step = tf.function(train_step)
+    pdp = PDPCallback(SPARSITY)
+    pdp.set_model(model)
+    losses = []
+    for step in range(STEPS):
+        pdp.update(step / STEPS)
+        losses.append(float(train_step(tf.constant(X), tf.constant(Y))))
+    pdp.update(1.0)
+    if compiled:
+        assert len(traces) == 1
+    assert_trained(model, losses, tmp_path)
+
+
+def test_a_train_step_of_ones_own(tmp_path):
+    class Own(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            weights = self.trainable_variables
+            self.optimizer.apply_gradients(
+                zip(tape.gradient(loss, weights), weights, strict=True)
+            )
+            return {"own": loss}
+
+    model = net(Own)
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    losses = model.fit(
+        X, Y, epochs=STEPS, verbose=0, callbacks=[PDPCallback(SPARSITY)]
+    ).history["own"]
+    assert_trained(model, losses, tmp_path)

@@ -1,0 +1,45 @@
+"""Loops of one's own on PyTorch."""
+
+import keras
+import torch
+
+from keras_pdp import PDPCallback
+from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
+
+
+def test_a_loop_with_an_optimizer_of_pytorch(tmp_path):
+    model = net()
+    pdp = PDPCallback(SPARSITY)
+    pdp.set_model(model)
+    weights = [variable.value for variable in model.trainable_variables]
+    optimizer = torch.optim.Adam(weights, lr=0.01)
+    losses = []
+    for step in range(STEPS):
+        pdp.update(step / STEPS)
+        loss = torch.nn.functional.mse_loss(model(X, training=True), torch.tensor(Y))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    pdp.update(1.0)
+    assert_trained(model, losses, tmp_path)
+
+
+def test_a_train_step_of_ones_own(tmp_path):
+    class Own(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            self.zero_grad()
+            loss = self.compute_loss(x, y, self(x, training=True))
+            loss.backward()
+            weights = self.trainable_weights
+            with torch.no_grad():
+                self.optimizer.apply([w.value.grad for w in weights], weights)
+            return {"own": loss}
+
+    model = net(Own)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    losses = model.fit(
+        X, Y, epochs=STEPS, verbose=0, callbacks=[PDPCallback(SPARSITY)]
+    ).history["own"]
+    assert_trained(model, losses, tmp_path)
