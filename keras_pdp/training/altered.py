@@ -91,7 +91,11 @@ class Altered:
             if wanted is None:
                 return rebuild.copy_of(bare(layer))
             inner = rebuild.copy_of(bare(layer), name=wanted["name"])
-            return PDPWrapper.from_config({**wanted, "layer": _as_config(inner)})
+            values = {
+                key: keras.saving.deserialize_keras_object(wanted[key])
+                for key in ("granularity", "temperature")
+            }
+            return PDPWrapper(inner, **{**wanted, **values})
 
         if rebuild.possible(made):
             return rebuild.rebuilt(made, replace, dress=_dress)
@@ -209,7 +213,3 @@ def _places(root: keras.Layer, prefix: str = "") -> dict[str, keras.Layer]:
 
 def _arguments(wrapper: PDPWrapper) -> dict[str, Any]:
     return {k: v for k, v in wrapper.get_config().items() if k != "layer"}
-
-
-def _as_config(layer: keras.Layer) -> Any:
-    return keras.saving.serialize_keras_object(layer)

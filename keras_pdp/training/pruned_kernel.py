@@ -203,11 +203,13 @@ def state(
     owner: keras.Layer, name: str, dtype: str, value: int | float, shape: Any = ()
 ) -> keras.Variable:
     """A variable of the wrapper that no training step changes."""
+    # Keras 3.13 makes no constant of bools.
+    simple = {0: "zeros", 1: "ones"}.get(value)
     variable = owner.add_weight(
         name=name,
         shape=shape,
         dtype=dtype,
-        initializer=keras.initializers.Constant(value),
+        initializer=simple or keras.initializers.Constant(value),
         trainable=False,
         autocast=False,
         # Every replica sets the same value; summed they would be doubled.

@@ -117,7 +117,22 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
         copy = type(layer).from_config({**config, "activation": "linear"})
         copy.activation = activation
         return copy
-    return type(layer).from_config(config)
+    try:
+        return type(layer).from_config(config)
+    except TypeError:
+        named = _named_arguments(type(layer))
+        if set(config) <= named:
+            raise
+    # Some classes tell in their configuration what they computed from the rest.
+    return type(layer).from_config({k: v for k, v in config.items() if k in named})
+
+
+def _named_arguments(kind: type[keras.Layer]) -> set[str]:
+    """What the constructors of a class and of its parents take by name."""
+    constructors = [vars(x)["__init__"] for x in kind.__mro__ if "__init__" in vars(x)]
+    return {
+        name for each in constructors for name in inspect.signature(each).parameters
+    }
 
 
 def _copy_of_lambda(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
