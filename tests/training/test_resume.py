@@ -74,6 +74,17 @@ def test_two_and_two_epochs_in_two_processes_equal_four(tmp_path):
     assert {case: names for case, names in table.items() if names} == {}
 
 
+def test_variables_of_a_loaded_model_have_the_paths_of_the_definition(tmp_path):
+    """OrbaxCheckpoint finds them by their paths, and passes over those it misses."""
+    # Functional: Keras itself leaves the name of a Sequential model out when it loads.
+    inputs = keras.Input((8,))
+    layer = PDPWrapper(keras.layers.Dense(4, name="only"))
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [v.path for v in loaded.weights] == [v.path for v in model.weights]
+
+
 def test_backup_goes_on_where_it_was_and_stays(tmp_path):
     """With dropout: the states of random layers go along."""
     straight = net()
