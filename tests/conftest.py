@@ -8,6 +8,7 @@ Keras counts up.
 * what writes or reads files for LiteRT. The converter needs Keras on TensorFlow, and
   modules that import TensorFlow or LiteRT need them to be installed;
 * single tests marked `tensorflow`;
+* what starts processes of its own on every backend that it is about;
 * training loops in the manner of another backend, `tests/backends/test_<backend>.py`.
 
 Each run says so in its summary.
@@ -23,6 +24,7 @@ from tests import profiles  # noqa: F401  (how many cases hypothesis draws)
 HERE = Path(__file__).parent
 BACKEND = keras.backend.backend()
 OF_FILES = ("benchmarks", "deployment", "test_quickstart.py", "tutorials")
+OF_PROCESSES = ("distribution", "sparsity/test_backends.py")
 # In the same folders, but about Keras models alone.
 OF_MODELS = ("deployment/test_prepare.py", "deployment/test_shrink.py")
 
@@ -42,7 +44,7 @@ def pytest_ignore_collect(collection_path, config):
         return path != f"backends/test_{BACKEND}.py" or None
     if BACKEND == "tensorflow" or path in OF_MODELS or collection_path.is_dir():
         return None
-    return path.startswith(OF_FILES) or None
+    return path.startswith((*OF_FILES, *OF_PROCESSES)) or None
 
 
 def pytest_collection_modifyitems(items):
@@ -59,7 +61,8 @@ def pytest_terminal_summary(terminalreporter):
     if BACKEND != "tensorflow":
         terminalreporter.write_line(
             f"Left out, but for {', '.join(OF_MODELS)}: {', '.join(OF_FILES)}, because "
-            "files for LiteRT are converted by Keras on TensorFlow"
+            "files for LiteRT are converted by Keras on TensorFlow; "
+            f"{', '.join(OF_PROCESSES)}, because they start the backends they need"
         )
 
 

@@ -259,6 +259,13 @@ class Doubled(keras.Model):
         return 2 * self.dense(x)
 
 
+def half_and_subclassed():
+    model = Doubled()
+    model.dense = layers.Dense(3, dtype="mixed_float16")
+    model(np.zeros((2, 5)))
+    return model
+
+
 def test_subclassed_model_that_was_called(tmp_path):
     model = Doubled()
     model(np.zeros((2, 5)))
@@ -419,12 +426,7 @@ def test_a_number_is_no_path(path):
             lambda: keras.Sequential([keras.Input((4,), 8), layers.Dense(2)]),
             "batch axis fixed to 8",
         ),
-        (
-            lambda: keras.Sequential(
-                [keras.Input((4,)), layers.Dense(2, dtype="mixed_float16")]
-            ),
-            r"half precision: .*\(float16\)",
-        ),
+        (half_and_subclassed, r"half precision: .*\(float16\)"),
         (called_with_two_arguments, "cannot be called with one argument"),
     ],
 )

@@ -92,6 +92,7 @@ def test_unknown_layers_are_named_with_the_reason():
     assert "register_prunable" in skipped.reason
 
 
+@pytest.mark.tensorflow("to_tflite converts Keras models on TensorFlow")
 def test_files_give_what_models_give(tmp_path):
     model = trained(0.75)
     stripped = strip(model)

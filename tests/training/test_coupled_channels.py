@@ -432,6 +432,10 @@ def test_every_execution_of_the_step_prunes_alike():
         np.testing.assert_allclose(other, losses[0], rtol=1e-3)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch",
+    reason="on torch: Keras takes one step at a time",
+)
 def test_steps_within_an_execution_use_the_gates_from_its_start():
     model = wrap(residual(), Channel())
     trained(model, PDPCallback(0.5), steps_per_execution=3, extra=[Watch()])
@@ -454,6 +458,7 @@ def test_normalisations_do_not_count_in_the_sparsity():
 # The soft mask.
 
 
+@pytest.mark.tensorflow("its gradient is taken by a GradientTape")
 def test_the_gradient_of_a_coupled_mask_is_that_of_its_formula():
     """Against finite differences of `m(w) w`, with the other kernels held."""
     model = wrap(residual(), Channel())
@@ -539,6 +544,7 @@ print(keras.backend.backend(), bool(same.all()))
 """
 
 
+@pytest.mark.tensorflow("it starts the other backends from there")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_channels_are_pruned_as_one_on(backend):
     if importlib.util.find_spec(backend) is None:
