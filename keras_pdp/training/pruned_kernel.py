@@ -204,7 +204,7 @@ def state(
 ) -> keras.Variable:
     """A variable of the wrapper that no training step changes."""
     # Keras 3.13 makes no constant of bools.
-    simple = {0: "zeros", 1: "ones"}.get(value)
+    simple = {0.0: "zeros", 1.0: "ones"}.get(value)
     variable = owner.add_weight(
         name=name,
         shape=shape,

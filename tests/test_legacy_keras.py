@@ -1,0 +1,69 @@
+"""Keras 2 beside us: `tf.keras` may be it, and is never touched."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# As tensorflow_model_optimization does when it is imported.
+FAKE_TFMOT = "import os; os.environ['TF_USE_LEGACY_KERAS'] = '1'\n"
+
+PROGRAM = """
+import sys
+FIRST
+import keras
+import numpy as np
+import keras_pdp as pdp
+
+x, y = np.ones((8, 4), "float32"), np.ones((8, 1), "float32")
+model = keras.Sequential(
+    [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)]
+)
+wrapped = pdp.wrap(model)
+wrapped.compile("sgd", "mse")
+wrapped.fit(x, y, epochs=2, verbose=0, callbacks=[pdp.PDPCallback(0.5)])
+stripped = pdp.strip(wrapped)
+report = pdp.to_tflite(stripped, sys.argv[1])
+assert keras.version().startswith("3.")
+assert pdp.sparsity_report(stripped).sparsity == 0.5
+assert pdp.sparsity_report(sys.argv[1]).zeros >= 20
+print("KERAS 2:", sorted(m for m in sys.modules if m.split(".")[0] == "tf_keras"))
+"""
+
+
+@pytest.mark.parametrize(
+    "first, variable",
+    [("import tensorflow_model_optimization", None), ("", "1")],
+    ids=["tfmot imported first", "TF_USE_LEGACY_KERAS=1"],
+)
+def test_keras_2_is_never_touched(first, variable, tmp_path):
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("tensorflow is not installed")
+    fake = tmp_path / "tensorflow_model_optimization.py"
+    fake.write_text(FAKE_TFMOT, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+    }
+    if variable:
+        environment["TF_USE_LEGACY_KERAS"] = variable
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            PROGRAM.replace("FIRST", first),
+            str(tmp_path / "m.tflite"),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().splitlines()[-1] == "KERAS 2: []"
