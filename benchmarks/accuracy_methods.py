@@ -1,0 +1,194 @@
+"""The methods of the accuracy benchmark: ours, and those made of our own parts."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from benchmarks.accuracy_nets import is_pruned
+from benchmarks.accuracy_targets import Channels, Pattern, Target, Weights
+from benchmarks.accuracy_task import Prepared, Task, read_weights
+from keras_pdp import (
+    Absolute,
+    Channel,
+    Linear,
+    NofM,
+    PDPCallback,
+    PDPWrapper,
+    PerEpoch,
+    Polynomial,
+    Unstructured,
+    strip,
+    wrap,
+)
+from keras_pdp.sparsity.granularity import Granularity, Tensor
+from keras_pdp.sparsity.temperature import Temperature
+from keras_pdp.training.prunable import PrunableWeight
+from keras_pdp.training.pruned_channels import PrunedChannels, prunes_outputs
+from keras_pdp.training.pruned_kernel import PrunedKernel, Values
+
+Change = Callable[[keras.Model], keras.Model]
+
+
+class Method(abc.ABC):
+    """A way to a sparse net."""
+
+    title: str
+
+    @abc.abstractmethod
+    def prepare(self, task: Task) -> Prepared:
+        """The model to train.
+
+        Raises:
+            Refused: it can't do this.
+        """
+
+    @property
+    @abc.abstractmethod
+    def settings(self) -> str:
+        """What decides its result beside the case."""
+
+    @property
+    def note(self) -> str:
+        """What a reader of the table should know."""
+        return ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that its process needs."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Dense(Method):
+    """No pruning."""
+
+    title: str = "dense"
+
+    def prepare(self, task: Task) -> Prepared:
+        return Prepared(keras, task.net(keras), read_weights)
+
+    @property
+    def settings(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Wrapped(Method):
+    """Our wrapper and our callback.
+
+    Args:
+        title: in the table.
+        temperature: of `wrap`; `None` for its default.
+        options: of the callback.
+        change: what is done to the wrapped model.
+    """
+
+    title: str
+    temperature: Temperature | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    change: Change = lambda model: model
+
+    def prepare(self, task: Task) -> Prepared:
+        wrapped = wrap(
+            task.net(keras),
+            granularity_for(task.target),
+            temperature=self.temperature,
+            select=is_pruned,
+        )
+        callback = PDPCallback(budget(task.target), **dict(self.options))
+        return Prepared(
+            keras,
+            self.change(wrapped),
+            lambda model: read_weights(strip(model)),
+            [callback],
+        )
+
+    @property
+    def settings(self) -> str:
+        """With the defaults spelt out, so that results of other defaults are told."""
+        callback = PDPCallback(0.5, **dict(self.options))
+        temperature = self.temperature or PDPWrapper(keras.layers.Dense(1)).temperature
+        named = getattr(callback.allocation, "__name__", callback.allocation)
+        return (
+            f"{temperature}, {callback.schedule}, {named}, "
+            f"freeze_at={callback.freeze_at}"
+        )
+
+
+def granularity_for(target: Target) -> Granularity:
+    """How kernels are cut for a target."""
+    match target:
+        case Pattern(keep, of):
+            return NofM(keep, of)
+        case Channels():
+            return Channel()
+    return Unstructured()
+
+
+def budget(target: Target) -> float | None:
+    """What the callback shares out; a pattern brings its own."""
+    match target:
+        case Weights(share) | Channels(share):
+            return share
+    return None
+
+
+class _Straight:
+    """The hard mask in training too, which gradients pass as if it were not there."""
+
+    def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
+        hard: Values = super().masked(values, frozen, False)  # type: ignore[misc]
+        return {
+            key: values[key] + ops.stop_gradient(value - values[key])
+            for key, value in hard.items()
+        }
+
+
+class _StraightKernel(_Straight, PrunedKernel):
+    pass
+
+
+class _StraightChannels(_Straight, PrunedChannels):
+    pass
+
+
+class StraightThrough(PDPWrapper):
+    """A `PDPWrapper` whose gradients pass its hard mask."""
+
+    def _pruned(self, weight: PrunableWeight) -> PrunedKernel:
+        outputs = prunes_outputs(self.granularity, len(weight.layout.groups))
+        kind = _StraightChannels if outputs else _StraightKernel
+        return kind(weight, self.granularity, self.temperature, self)
+
+
+def straight_through(wrapped: keras.Model) -> keras.Model:
+    """The same model with `StraightThrough` in the place of `PDPWrapper`."""
+
+    def remade(layer: keras.Layer) -> keras.Layer:
+        kind = StraightThrough if isinstance(layer, PDPWrapper) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    model = keras.models.clone_model(wrapped, clone_function=remade)
+    model.set_weights(wrapped.get_weights())
+    return model
+
+
+# The paper's ramp (epochs 16 to 82 of 100), as fractions of the run, and no tail.
+_PAPER = (("schedule", PerEpoch(Linear(0.16, 0.82))), ("freeze_at", None))
+# The cubic ramp of gradual magnitude pruning (Zhu and Gupta 2017).
+_CUBIC = (("schedule", Polynomial(0.15, 0.75, 3)), ("freeze_at", None))
+
+WRAPPED = {
+    "ours": Wrapped("ours, defaults"),
+    "pdp-1e-4": Wrapped("PDP, τ = 1e-4, no tail", Absolute(1e-4), _PAPER),
+    "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
+    # So cold that the mask is 0 or 1 in every step, and its gradient is masked.
+    "gradual": Wrapped("gradual magnitude", Absolute(1e-30), _CUBIC),
+    "straight-through": Wrapped(
+        "straight-through", Absolute(1e-30), _CUBIC, straight_through
+    ),
+}

@@ -1,0 +1,95 @@
+"""The picture of the accuracy benchmark: accuracy against sparsity, a panel a case."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy_methods import Method
+from benchmarks.accuracy_report import Found, accuracies, name_of, summary
+from benchmarks.accuracy_targets import DENSE, TARGETS, Weights
+
+_COLOURS = {
+    "ours": "tab:blue",
+    "tfmot": "tab:orange",
+    "pquant": "tab:red",
+    "pdp-1e-4": "tab:purple",
+    "pdp-1e-5": "tab:pink",
+    "gradual": "tab:green",
+    "straight-through": "tab:olive",
+}
+
+
+def draw(found: Found, methods: Mapping[str, Method], path: Path) -> None:
+    """One panel for each case that has results.
+
+    Raises:
+        ValueError: none has.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = [case for case, records in found.items() if records]
+    if not cases:
+        raise ValueError(
+            "expected results to draw, received none; run `python benchmarks/"
+            "accuracy.py` first"
+        )
+    columns = min(len(cases), 2)
+    rows = math.ceil(len(cases) / columns)
+    figure, grid = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(5.6 * columns, 4.2 * rows + 0.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    panels = list(grid.flat)
+    for panel, case in zip(panels, cases, strict=False):
+        _panel(panel, case.title, found[case], methods)
+    for panel in panels[len(cases) :]:
+        panel.set_visible(False)
+    handles = {
+        label: handle
+        for panel in panels
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _panel(panel: Any, title: str, records: Any, methods: Mapping[str, Method]) -> None:
+    budgets = [target for target in TARGETS if isinstance(target, Weights)]
+    panel.set(title=title, xlabel="zeros in the kernels", ylabel="test accuracy, %")
+    # Even steps from target to target: where it matters they lie close together.
+    panel.set_xticks(range(len(budgets)), [name_of(each) for each in budgets])
+    panel.grid(True, alpha=0.2)
+    if dense := accuracies(records, "dense", DENSE):
+        panel.axhline(summary(dense)[0], color="k", ls=":", label="dense")
+    for name, colour in _COLOURS.items():
+        points = [
+            (place, *summary(numbers))
+            for place, target in enumerate(budgets)
+            if (numbers := accuracies(records, name, target))
+        ]
+        if points and name in methods:
+            places, means, deviations = zip(*points, strict=True)
+            panel.errorbar(
+                places,
+                means,
+                deviations,
+                color=colour,
+                marker="o" if name == "ours" else ".",
+                lw=2 if name == "ours" else 1,
+                capsize=3,
+                label=methods[name].title,
+            )

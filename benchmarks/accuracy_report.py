@@ -1,0 +1,231 @@
+"""The table of the accuracy benchmark, from the records of its pieces."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks.accuracy_cases import Case
+from benchmarks.accuracy_methods import Method
+from benchmarks.accuracy_store import Record
+from benchmarks.accuracy_targets import DENSE, TARGETS, Channels, Target, Weights
+
+Found = Mapping[Case, Sequence[Record]]
+
+_HEAD = """\
+# Accuracy of pruned nets
+
+Test accuracy in percent with exact zeros in the weights (the hard mask, stripped), mean
+± standard deviation over seeds (how many). All methods of a case start from the same
+weights and see the same batches in the same order for the same epochs, with the same
+optimizer. Choices are made on a validation split that is cut from the training data;
+the test data is for this table alone. The best mean of a column is bold; "not run" is
+what it says. The dense net has no zeros; it stands in the first column.
+
+50 % … 99 % are of all kernels' weights together, one budget for the net, where the
+method has one. 2:4 and 1:4 keep two and one of every four weights along the inputs.
+Channels go until half of the net's parameters can be removed, where the method counts
+so; what could be removed in fact stands below each table. Time is processor time of the
+training from `fit` to the plain net, graph building included, over the dense one's.
+CIFAR-10 is as reassembled for this project: 97 of its images are JPEG decodes.
+"""
+
+
+def markdown(found: Found, methods: Mapping[str, Method]) -> str:
+    """The tables of all cases.
+
+    Args:
+        found: of each case the records to show.
+        methods: the rows, by name.
+    """
+    parts = [_HEAD]
+    for case, records in found.items():
+        parts.append(f"## {case.title}\n\n{_how(case)}\n")
+        parts.append(_table(records, methods))
+        parts += [f"{text}\n" for text in _below(records, methods) if text]
+    notes = [f"- {m.title}: {text}" for m in methods.values() if (text := _about(m))]
+    parts.append("## Methods\n\n" + "\n".join(notes) + "\n")
+    parts.append(_made(found))
+    return "\n".join(parts)
+
+
+def accuracies(records: Sequence[Record], method: str, target: Target) -> list[float]:
+    """Of all seeds, in percent."""
+    return [100 * each["test_accuracy"] for each in _of(records, method, target)]
+
+
+def summary(numbers: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation, 0 of a single one."""
+    return statistics.mean(numbers), statistics.stdev(numbers) if numbers[1:] else 0.0
+
+
+def name_of(target: Target) -> str:
+    """As the tables and the picture say it."""
+    match target:
+        case Weights(share):
+            return f"{share:.0%}".replace("%", " %")
+        case Channels():
+            return "channels"
+    return str(target)
+
+
+def _how(case: Case) -> str:
+    mirrored = ", half of the images mirrored" if case.flip else ""
+    return (
+        f"{case.training:,} training, {case.validation:,} validation and "
+        f"{case.test:,} test examples; {case.epochs} epochs in batches of "
+        f"{case.batch}, {case.optimizer}{mirrored}."
+    )
+
+
+def _table(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    head = ["", *map(name_of, TARGETS), "time"]
+    lines = [head, ["---"] * len(head)]
+    best = {target: _best(records, methods, target) for target in TARGETS}
+    for name, method in methods.items():
+        if name == "dense":
+            rest = [""] * (len(TARGETS) - 1)
+            lines.append([method.title, _cell(records, name, DENSE), *rest, "1"])
+            continue
+        cells = []
+        for target in TARGETS:
+            text = _cell(records, name, target)
+            cells.append(f"**{text}**" if best[target] == name else text)
+        lines.append([method.title, *cells, _time(records, name)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(records: Sequence[Record], method: str, target: Target) -> str:
+    numbers = accuracies(records, method, target)
+    if numbers:
+        mean, deviation = summary(numbers)
+        spread = f" ± {deviation:.2f}" if numbers[1:] else ""
+        return f"{mean:.2f}{spread} ({len(numbers)})"
+    reasons = {
+        each["refused"] for each in _at(records, method, target) if "refused" in each
+    }
+    return "; ".join(sorted(reasons)).replace("|", "\\|") or "not run"
+
+
+def _best(
+    records: Sequence[Record], methods: Mapping[str, Method], target: Target
+) -> str | None:
+    means = {
+        name: statistics.mean(numbers)
+        for name in methods
+        if (numbers := accuracies(records, name, target))
+    }
+    return max(means, key=means.__getitem__) if len(means) > 1 else None
+
+
+def _time(records: Sequence[Record], method: str) -> str:
+    """Over the dense training of the same seed, so that each has its own baseline."""
+    dense = {each["seed"]: each["cpu_seconds"] for each in _of(records, "dense", DENSE)}
+    ratios = [
+        each["cpu_seconds"] / dense[each["seed"]]
+        for target in TARGETS
+        if isinstance(target, Weights)
+        for each in _of(records, method, target)
+        if each["seed"] in dense
+    ]
+    return f"{statistics.median(ratios):.2f}" if ratios else "–"
+
+
+def _below(records: Sequence[Record], methods: Mapping[str, Method]) -> list[str]:
+    return [
+        _start(records),
+        _other_sparsity(records, methods),
+        _removed(records, methods),
+    ]
+
+
+def _start(records: Sequence[Record]) -> str:
+    """That all began alike shows in the first epoch, which is before any pruning."""
+    shown = [
+        each
+        for each in records
+        if "losses" in each and each["target"] in ("dense", *map(str, _budgets()))
+    ]
+    if len({each["method"] for each in shown}) < 2:
+        return ""
+    apart = 0.0
+    for seed in {each["seed"] for each in shown}:
+        losses = [each["losses"][0] for each in shown if each["seed"] == seed]
+        apart = max(apart, max(losses) / min(losses) - 1)
+    starts = {(each["seed"], each["initial"]) for each in records}
+    same = len(starts) == len({seed for seed, _ in starts})
+    return (
+        f"The initial weights of a seed are {'the same' if same else '**different**'} "
+        "to the bit; the training loss of the first epoch, before any pruning, differs "
+        f"between all trainings of a seed by at most {apart:.1g} of its size."
+    )
+
+
+def _other_sparsity(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    """Where the zeros of the stripped net are not what was asked for."""
+    found = []
+    for name, method in methods.items():
+        for target in _budgets():
+            zeros = [each["sparsity"] for each in _of(records, name, target)]
+            if zeros and abs(statistics.mean(zeros) - target.sparsity) > 5e-4:
+                measured = f"{100 * statistics.mean(zeros):.2f} %"
+                found.append(f"{method.title} {measured} at {name_of(target)}")
+    return f"Zeros that are not as asked: {', '.join(found)}." if found else ""
+
+
+def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    found = []
+    for name, method in methods.items():
+        for target in TARGETS:
+            gone = [
+                each["removed"]
+                for each in _of(records, name, target)
+                if "removed" in each
+            ]
+            if gone:
+                found.append(f"{method.title} {100 * statistics.mean(gone):.1f} %")
+    return (
+        f"Parameters that `shrink` removes, channels: {', '.join(found)}."
+        if found
+        else ""
+    )
+
+
+def _about(method: Method) -> str:
+    settings = f"`{method.settings}`" if method.settings else ""
+    return "; ".join(filter(None, (settings, method.note)))
+
+
+def _made(found: Found) -> str:
+    records = [each for some in found.values() for each in some]
+    if not records:
+        return "No piece is there yet: `python benchmarks/accuracy.py`.\n"
+    versions = sorted(
+        {
+            f"{name} {number}"
+            for each in records
+            for name, number in each["versions"].items()
+        }
+    )
+    dates = sorted({each["date"] for each in records})
+    span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    trained = sum("test_accuracy" in each for each in records)
+    return (
+        f"{trained} trainings, {span}; {', '.join(versions)}. Made by "
+        "`python benchmarks/accuracy.py`, and from its results this table by "
+        "`python benchmarks/accuracy.py --table`.\n"
+    )
+
+
+def _budgets() -> list[Weights]:
+    return [target for target in TARGETS if isinstance(target, Weights)]
+
+
+def _at(records: Sequence[Record], method: str, target: Target) -> list[Record]:
+    return [
+        each
+        for each in records
+        if each["method"] == method and each["target"] == str(target)
+    ]
+
+
+def _of(records: Sequence[Record], method: str, target: Target) -> list[Record]:
+    return [each for each in _at(records, method, target) if "test_accuracy" in each]

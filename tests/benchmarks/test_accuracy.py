@@ -1,0 +1,429 @@
+"""The accuracy benchmark: one start for all, pieces that run once, the table."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import accuracy
+from benchmarks import accuracy_store as store
+from benchmarks.accuracy_cases import CASES, SGD, Case
+from benchmarks.accuracy_data import Data, Split, batches, cut
+from benchmarks.accuracy_methods import WRAPPED, Dense
+from benchmarks.accuracy_piece import METHODS, configuration, run
+from benchmarks.accuracy_report import markdown
+from benchmarks.accuracy_store import Piece
+from benchmarks.accuracy_targets import (
+    DENSE,
+    TARGETS,
+    Channels,
+    Pattern,
+    Weights,
+    target,
+)
+from benchmarks.accuracy_task import (
+    Prepared,
+    Refused,
+    Task,
+    outputs,
+    read_weights,
+    train,
+    write_weights,
+)
+
+ROOT = Path(__file__).parents[2]
+EPOCHS = 10
+BEFORE = 1  # epochs before any method prunes
+
+
+def net(k):
+    inputs = k.Input((6,))
+    x = k.layers.Dense(8, activation="relu")(inputs)
+    return k.Model(inputs, k.layers.Dense(3)(x))
+
+
+def stored():
+    rng = np.random.default_rng(0)
+    return {
+        "train_x": rng.integers(0, 255, (80, 6), dtype="uint8"),
+        "train_y": rng.integers(0, 3, 80).astype("int32"),
+        "test_x": rng.integers(0, 255, (20, 6), dtype="uint8"),
+        "test_y": rng.integers(0, 3, 20).astype("int32"),
+    }
+
+
+CASE = Case(
+    name="tiny",
+    title="a tiny net",
+    net=net,
+    data=stored,
+    inputs=(6,),
+    scale=1 / 255,
+    flip=False,
+    training=64,
+    validation=16,
+    test=20,
+    epochs=EPOCHS,
+    batch=16,
+    optimizer=SGD(0.1),
+)
+
+
+def task(aim=DENSE):
+    rng = np.random.default_rng(1)
+    shapes = (6, 8), (8,), (8, 3), (3,)
+    initial = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    return Task(CASE, aim, 0, CASE.cut(stored()), initial)
+
+
+@pytest.fixture(scope="module")
+def dense_losses():
+    return train(task(), Dense().prepare(task())).losses
+
+
+# ---------------------------------------------------------------------------------
+# The same start, the same batches.
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_all_start_alike_see_the_same_batches_and_reach_the_target(name, dense_losses):
+    given = task(Weights(0.5))
+    prepared = WRAPPED[name].prepare(given)
+    some = given.data.train.x
+    np.testing.assert_array_equal(
+        outputs(prepared.model, some), outputs(given.net(keras), some)
+    )
+    trained = train(given, prepared)
+    # The loss of an epoch is that of its batches, before any pruning.
+    np.testing.assert_allclose(
+        trained.losses[:BEFORE], dense_losses[:BEFORE], rtol=1e-6
+    )
+    assert abs(trained.losses[-1] - dense_losses[-1]) > 1e-6
+    kernels = [w for w in trained.weights if w.ndim == 2]
+    zeros = sum(np.count_nonzero(kernel == 0) for kernel in kernels)
+    assert zeros == sum(kernel.size for kernel in kernels) // 2
+
+
+TFMOT_MISSING = next(
+    (
+        f"{name} is not installed: pip install 'keras_pdp[peers]'"
+        for name in ("tensorflow_model_optimization", "tf_keras")
+        if importlib.util.find_spec(name) is None
+    ),
+    None,
+)
+
+
+@pytest.mark.skipif(TFMOT_MISSING is not None, reason=f"{TFMOT_MISSING}")
+def test_tfmot_starts_alike_and_sees_the_same_batches(dense_losses):
+    """In a process of its own, whose `tf.keras` it changes."""
+    program = """
+import json, numpy as np
+from benchmarks.accuracy_peers import Tfmot
+from benchmarks.accuracy_targets import Weights
+from benchmarks.accuracy_task import train
+from tests.benchmarks.test_accuracy import task
+trained = train(task(Weights(0.5)), Tfmot().prepare(task(Weights(0.5))))
+kernels = [w for w in trained.weights if w.ndim == 2]
+print(json.dumps([trained.losses, sum(int((k == 0).sum()) for k in kernels)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, **METHODS["tfmot"].environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    losses, zeros = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(losses[:BEFORE], dense_losses[:BEFORE], rtol=1e-5)
+    assert zeros == 36
+
+
+@pytest.mark.parametrize(
+    "name, moves", [("straight-through", True), ("gradual", False)]
+)
+def test_gradients_of_pruned_weights(name, moves):
+    """Straight-through they are those of the masked weights; masked they are none."""
+    given = task(Weights(0.5))
+    prepared = WRAPPED[name].prepare(given)
+    (callback,) = prepared.callbacks
+    callback.set_model(prepared.model)
+    callback.update(1.0)
+    model = prepared.model
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    kernel = model.layers[1].kernels[0]
+    pruned = ~np.asarray(kernel.hard())
+    before = np.asarray(kernel.variable)
+    x = given.data.train.x
+    model.train_on_batch(x, np.zeros((len(x), 3), "float32"))
+    changed = np.asarray(kernel.variable) != before
+    assert changed[~pruned].any()
+    assert changed[pruned].any() == moves
+
+
+def test_a_net_that_is_changed_before_training_is_refused():
+    given = task()
+    other = given.net(keras)
+    other.layers[1].set_weights([w + 1 for w in other.layers[1].get_weights()])
+    with pytest.raises(Refused, match="changes the net before it is trained"):
+        train(given, Prepared(keras, other, read_weights))
+
+
+def test_batches_depend_on_seed_epoch_and_step_alone():
+    split = Split(np.arange(10)[:, None], np.arange(10))
+
+    def epochs(seed):
+        feed = batches(split, seed, 3, flip=False)
+        return [np.concatenate([next(feed)[1] for _ in range(3)]) for _ in range(2)]
+
+    first, again, other = epochs(0), epochs(0), epochs(1)
+    np.testing.assert_array_equal(first, again)
+    assert all(len(set(seen)) == 9 for seen in first)  # none twice in an epoch
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_half_of_the_images_are_mirrored():
+    images = np.arange(400 * 2).reshape(400, 1, 2, 1)
+    seen, _ = next(batches(Split(images, np.zeros(400)), 0, 400, flip=True))
+    mirrored = np.mean(seen[:, 0, 0, 0] > seen[:, 0, 1, 0])
+    assert 0.4 < mirrored < 0.6
+
+
+def test_splits_do_not_overlap_and_test_is_not_trained_on():
+    parts = cut(
+        {
+            "train_x": np.arange(50),
+            "train_y": np.arange(50),
+            "test_x": np.arange(100, 120),
+            "test_y": np.arange(100, 120),
+        },
+        training=30,
+        validation=10,
+        test=20,
+    )
+    seen = [set(part.y.tolist()) for part in (parts.train, parts.validation)]
+    assert [len(part) for part in seen] == [30, 10]
+    assert not seen[0] & seen[1]
+    assert set(parts.test.y.tolist()) == set(range(100, 120))
+    with pytest.raises(ValueError, match="TFDS_DATA_DIR"):
+        cut(stored(), training=80, validation=1, test=20)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nets_take_the_weights_of_another_of_their_kind(name):
+    first, second = (CASES[name].net(keras) for _ in range(2))
+    write_weights(second, read_weights(first))
+    for mine, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(ValueError, match="more"):
+        write_weights(second, [*read_weights(first), np.zeros(1)])
+
+
+# ---------------------------------------------------------------------------------
+# Pieces: run once, whatever happens in between.
+
+
+def record(piece, case=CASE, **more):
+    return {
+        **piece.as_json(),
+        "configuration": configuration(case, METHODS[piece.method]),
+        "date": "2026-11-22",
+        "versions": {"keras": "3.15.1"},
+        "initial": "ab",
+        "test_accuracy": 0.8,
+        "sparsity": 0.9,
+        "losses": [1.0],
+        "cpu_seconds": 2.0,
+        **more,
+    }
+
+
+def asked(folder):
+    return accuracy.Run(
+        cases=[CASE],
+        methods=["dense", "ours"],
+        targets=[Weights(0.9)],
+        seeds=[0, 1],
+        short=False,
+        threads=1,
+        pythons={},
+        work=folder,
+        results=folder / "results",
+    )
+
+
+def test_a_piece_is_measured():
+    piece = Piece("tiny", "ours", Channels(0.5), 0)
+    found = run(piece, task(piece.target))
+    assert Piece.of(json.loads(json.dumps(found))) == piece
+    assert 0.0 <= found["test_accuracy"] <= 1.0
+    assert 0.5 <= found["removed"] < 0.5 + 10 / 83  # a channel has 10 parameters
+    assert len(found["losses"]) == EPOCHS
+    assert "Calibrated" in found["configuration"]["method"]
+    assert found["versions"]["keras"] == keras.__version__
+
+
+def test_what_is_there_is_not_run_again(tmp_path, monkeypatch):
+    called = []
+
+    def call(given, python, what, piece, environment):
+        called.append((what, str(piece)))
+        if what == "run" and piece.seed == 0:
+            store.add(given.results, record(piece))
+        return what == "prepare" or piece.seed == 0
+
+    monkeypatch.setattr(accuracy, "_call", call)
+    assert accuracy.run(asked(tmp_path)) == 2  # seed 1 failed, and it went on
+    assert [piece for what, piece in called if what == "run"] == [
+        "tiny dense dense 0",
+        "tiny ours 0.9 0",
+        "tiny dense dense 1",
+        "tiny ours 0.9 1",
+    ]
+    called.clear()
+    accuracy.run(asked(tmp_path))
+    assert {piece for _, piece in called} == {"tiny dense dense 1", "tiny ours 0.9 1"}
+
+
+def test_other_configurations_are_other_pieces(tmp_path):
+    piece = Piece("tiny", "ours", Weights(0.9), 0)
+    store.add(tmp_path, record(piece))
+    store.add(tmp_path, record(piece, test_accuracy=0.7))  # the same: replaced
+    longer = dataclasses.replace(CASE, epochs=EPOCHS + 1)
+    store.add(tmp_path, record(piece, longer, test_accuracy=0.9))
+    known = store.read(tmp_path, "tiny")
+    assert len(known) == 2
+    for case, expected in ((CASE, 0.7), (longer, 0.9)):
+        found = store.find(known, piece, configuration(case, METHODS["ours"]))
+        assert found["test_accuracy"] == expected
+    other = dataclasses.replace(CASE, batch=8)
+    assert store.find(known, piece, configuration(other, METHODS["ours"])) is None
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    piece = Piece("tiny", "ours", Weights(0.9), 0)
+    store.add(tmp_path, record(piece))
+
+    def fails(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="no space"):
+        store.add(tmp_path, record(dataclasses.replace(piece, seed=1)))
+    assert [each["seed"] for each in store.read(tmp_path, "tiny")] == [0]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    store.add(tmp_path, record(Piece("tiny", "ours", Weights(0.9), 0)))
+    file = tmp_path / "tiny.jsonl"
+    file.write_text(file.read_text() + '{"case": "ti')
+    with pytest.raises(ValueError, match="in line 2"):
+        store.read(tmp_path, "tiny")
+
+
+def test_a_lock_is_had_once(tmp_path):
+    path = tmp_path / "a"
+    with store.locked(path, wait=False) as one, store.locked(path, wait=False) as two:
+        assert (one, two) == (True, False)
+    with store.locked(path, wait=False) as again:
+        assert again
+
+
+@pytest.mark.parametrize("aim", [DENSE, *TARGETS], ids=str)
+def test_targets_are_read_as_they_print(aim):
+    assert target(str(aim)) == aim
+
+
+def test_a_target_that_is_none():
+    with pytest.raises(ValueError, match="expected one of the targets.*'0.7'"):
+        target("0.7")
+
+
+# ---------------------------------------------------------------------------------
+# The table.
+
+
+def cells(records, row):
+    text = markdown({CASE: records}, METHODS)
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_table_says_mean_deviation_count_and_time():
+    def at(method, aim, seed, **more):
+        return record(Piece("tiny", method, aim, seed), **more)
+
+    records = [
+        at("dense", DENSE, 0, test_accuracy=0.9),
+        at("ours", Weights(0.9), 0, test_accuracy=0.80, cpu_seconds=3.0),
+        at("ours", Weights(0.9), 1, test_accuracy=0.82),  # no dense run of this seed
+        at("gradual", Weights(0.9), 0, test_accuracy=0.7, sparsity=0.85),
+    ]
+    ours = cells(records, "ours, defaults")
+    assert ours[3] == "**81.00 ± 1.41 (2)**"
+    assert ours[4] == "not run"
+    assert ours[-1] == "1.50"
+    assert cells(records, "dense")[1] == "90.00 (1)"
+    assert cells(records, "gradual magnitude")[3] == "70.00 (1)"
+    text = markdown({CASE: records}, METHODS)
+    assert "gradual magnitude 85.00 % at 90 %" in text
+
+
+def test_a_refusal_stands_in_its_cell():
+    piece = Piece("tiny", "tfmot", Channels(0.5), 0)
+    refused = {
+        key: value
+        for key, value in record(piece).items()
+        if key not in ("test_accuracy", "losses")
+    }
+    found = cells([{**refused, "refused": "prunes no channels"}], "tfmot")
+    assert found[-2] == "prunes no channels"
+    assert found[1] == "not run"
+
+
+@pytest.mark.parametrize(
+    "initial, loss, words", [("ab", 1.0, "the same"), ("cd", 1.1, "**different**")]
+)
+def test_the_table_tells_whether_all_began_alike(initial, loss, words):
+    records = [
+        record(Piece("tiny", "dense", DENSE, 0)),
+        record(Piece("tiny", "ours", Weights(0.9), 0), initial=initial, losses=[loss]),
+    ]
+    text = markdown({CASE: records}, METHODS)
+    assert f"are {words} to the bit" in text
+    assert (f"at most {loss - 1:.1g} of" in text) or loss == 1.0
+
+
+def test_the_picture_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
+    from benchmarks.accuracy_picture import draw
+
+    found = [record(Piece("tiny", "ours", Weights(0.9), seed)) for seed in (0, 1)]
+    draw({CASE: found}, METHODS, tmp_path / "accuracy.png")
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="received none"):
+        draw({CASE: []}, METHODS, tmp_path / "none.png")
+
+
+def test_patterns_keep_what_they_say():
+    assert str(Pattern(1, 4)) == "1:4"
+    given = task(Pattern(1, 4))
+    trained = train(given, WRAPPED["ours"].prepare(given))
+    kept = (trained.weights[2] != 0).reshape(2, 4, 3).sum(axis=1)
+    assert (kept == 1).all()
+
+
+def test_the_data_are_cut_in_the_shape_that_the_net_takes():
+    data = CASE.cut(stored())
+    assert isinstance(data, Data)
+    assert data.train.x.dtype == np.float32
+    assert data.train.x.max() <= 1.0
