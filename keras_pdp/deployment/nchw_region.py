@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from keras_pdp.deployment.nchw_fit import Fit, Role
 from keras_pdp.deployment.nchw_nodes import Node, nodes_of
-from keras_pdp.deployment.nchw_rules import Fit, Role, fit
+from keras_pdp.deployment.nchw_rules import fit
 from keras_pdp.deployment.operators import Graph
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
