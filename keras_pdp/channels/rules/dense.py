@@ -7,12 +7,8 @@ from keras import layers
 
 from keras_pdp.channels.rules import family
 from keras_pdp.channels.rules.family import Rule
-from keras_pdp.channels.rules.producing import (
-    computed,
-    fresh_channels,
-    hold_sum,
-)
-from keras_pdp.channels.rules.sums import Sum, as_is
+from keras_pdp.channels.rules.producing import computed, fresh_channels, hold_sum
+from keras_pdp.channels.rules.sums import as_is, matrix_sum
 from keras_pdp.channels.tensor import Tensor, Value
 from keras_pdp.channels.trace import Called, Knowledge, Trace, size_of
 
@@ -32,31 +28,23 @@ def _matrix_sum(
 ) -> list[Tensor]:
     layer = called.layer
     inside, outside = tensor.ids[-1], output.ids[-1]
-    kernel, bias = layer.kernel, layer.bias
+    kernel = layer.kernel
     trace.cut(called, kernel, 0, inside)
     trace.cut(called, kernel, 1, outside, makes=True)
-    trace.cut(called, bias, 0, outside)
+    trace.cut(called, layer.bias, 0, outside)
     trace.works_on(layer, positions, inside, outside, sizes=kernel.shape)
     rest = output.extent[:-1]
     if math.prod(rest) != 1:
         # Another axis is followed too; constants are left alone there.
         hold_sum(called, trace, tensor)
         return trace.passes(called, [output])
-    total = Sum(
-        layer=layer,
-        name=called.name,
-        kernel=kernel,
-        bias=bias,
-        letters="io",
+    total = matrix_sum(
+        called,
+        kernel,
+        output,
+        inside,
         view=as_is,
-        inputs="i",
         view_input=lambda x: family.along(x, -1, kernel.shape[0]),
-        outputs="o",
-        restore=lambda x: x.reshape(output.extent),
-        bias_view=as_is,
-        bias_store=as_is,
-        summed={} if inside is None else {"i": inside},
-        cuts=None,
     )
     return trace.passes(called, [output], total.flow(output))
 

@@ -10,10 +10,7 @@ from keras import layers
 from keras_pdp.channels.graph import Shape
 from keras_pdp.channels.rules import family
 from keras_pdp.channels.rules.family import Rule
-from keras_pdp.channels.rules.producing import (
-    computed,
-    hold_sum,
-)
+from keras_pdp.channels.rules.producing import computed, hold_sum
 from keras_pdp.channels.rules.sums import Sum, as_is
 from keras_pdp.channels.tensor import Array, Tensor
 from keras_pdp.channels.ties import Ids

@@ -15,7 +15,7 @@ from keras_pdp.channels.rules.producing import (
     image_shape,
     space,
 )
-from keras_pdp.channels.rules.sums import Sum, as_is
+from keras_pdp.channels.rules.sums import as_is, matrix_sum
 from keras_pdp.channels.tensor import Tensor, Value
 from keras_pdp.channels.ties import Ids
 from keras_pdp.channels.trace import Called, Knowledge, Trace, size_of
@@ -43,21 +43,13 @@ def separable(called: Called, trace: Trace) -> list[Tensor]:
     trace.works_on(
         layer, places * times, inside, outside, sizes=(deep.shape[-2], point.shape[-1])
     )
-    total = Sum(
-        layer=layer,
-        name=called.name,
-        kernel=point,
-        bias=layer.bias,
-        letters="io",
+    total = matrix_sum(
+        called,
+        point,
+        output,
+        many,
         view=lambda x: x.reshape(x.shape[-2:]),
-        inputs="i",
-        view_input=lambda x: x,
-        outputs="o",
-        restore=lambda x: x.reshape(output.extent),
-        bias_view=as_is,
-        bias_store=as_is,
-        summed={} if many is None else {"i": many},
-        cuts=None,
+        view_input=as_is,
     )
     summed = total.flow(output)
 

@@ -16,7 +16,7 @@ import numpy as np
 from keras_pdp.channels.rules import family
 from keras_pdp.channels.tensor import Array, Tensor, Value
 from keras_pdp.channels.ties import Ids
-from keras_pdp.channels.trace import Knowledge
+from keras_pdp.channels.trace import Called, Knowledge
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,6 +155,33 @@ class Sum:
     def _spread(self, letter: str, positions: Array) -> Array:
         shape = [len(positions) if x == letter else 1 for x in self.letters]
         return positions.reshape(shape)
+
+
+def matrix_sum(
+    called: Called,
+    kernel: keras.Variable,
+    output: Tensor,
+    summed: Ids | None,
+    view: Callable[[Array], Array],
+    view_input: Callable[[Array], Array],
+) -> Sum:
+    """The sum of a kernel that `view` brings to `(in, out)`, with a bias of `(out)`."""
+    return Sum(
+        layer=called.layer,
+        name=called.name,
+        kernel=kernel,
+        bias=called.layer.bias,
+        letters="io",
+        view=view,
+        inputs="i",
+        view_input=view_input,
+        outputs="o",
+        restore=lambda x: x.reshape(output.extent),
+        bias_view=as_is,
+        bias_store=as_is,
+        summed={} if summed is None else {"i": summed},
+        cuts=None,
+    )
 
 
 def as_is(array: Array) -> Array:
