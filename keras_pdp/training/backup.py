@@ -1,8 +1,10 @@
 """Backup: what `fit` needs to go on after a crash, exact, and safe from a kill."""
 
+import json
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from keras import ops
 _UNFINISHED = "unfinished"
 _FINISHED = "epochs-"
 _RANDOM = "random.npz"
+_SHAPES = "shapes.json"
+
+# What reading a damaged file ends in.
+_DAMAGE = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Backup(keras.callbacks.Callback):
@@ -44,7 +50,7 @@ class Backup(keras.callbacks.Callback):
     Raises:
         TypeError: If `directory` is no path.
         ValueError: In `fit`, if the model is not built, or is not the one of the
-            backup.
+            backup, or if that is damaged.
         OSError: In `fit`, if the folder can't be written; the last backup stays.
 
     Example:
@@ -82,11 +88,12 @@ class Backup(keras.callbacks.Callback):
         if not finished:
             return
         try:
+            _check_shapes(self.model, finished[-1] / _SHAPES)
             self._keras(finished[-1]).on_train_begin()
             _set_random_states(self.model, finished[-1] / _RANDOM)
-        except ValueError as error:
+        except _DAMAGE as error:
             raise ValueError(
-                f"The backup {finished[-1]} is not one of this model, '"
+                f"The backup {finished[-1]} is damaged, or not one of this model, '"
                 f"{self.model.name}'. Take another folder for another run, or delete() "
                 f"what is there. {error}"
             ) from error
@@ -102,6 +109,8 @@ class Backup(keras.callbacks.Callback):
         draft = self._draft()
         self._keras(draft).on_epoch_end(epoch)
         _save_random_states(self.model, draft / _RANDOM)
+        shapes = json.dumps(_shapes(self.model))
+        (draft / _SHAPES).write_text(shapes, encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
             _flush(path)
         old = self._finished()
@@ -137,11 +146,30 @@ class Backup(keras.callbacks.Callback):
 
     def _finished(self) -> list[Path]:
         """The oldest first; two where it was killed before it removed the older."""
-        return sorted(self.directory.glob(f"{_FINISHED}*"), key=_epochs)
+        named = self.directory.glob(f"{_FINISHED}*")
+        ours = (path for path in named if path.name.removeprefix(_FINISHED).isdigit())
+        return sorted(ours, key=_epochs)
 
 
 def _epochs(folder: Path) -> int:
     return int(folder.name.removeprefix(_FINISHED))
+
+
+def _shapes(model: keras.Model) -> list[list[int]]:
+    return [list(variable.shape) for variable in model.weights]
+
+
+def _check_shapes(model: keras.Model, path: Path) -> None:
+    """Raises where Keras would read a part of the file and leave the rest."""
+    saved, ours = json.loads(path.read_text(encoding="utf-8")), _shapes(model)
+    if len(saved) != len(ours):
+        raise ValueError(f"Expected {len(ours)} weights; it has {len(saved)}.")
+    for variable, shape in zip(model.weights, saved, strict=True):
+        if list(variable.shape) != shape:
+            raise ValueError(
+                f"Expected {tuple(variable.shape)} as the shape of '{variable.path}'; "
+                f"in it, it is {tuple(shape)}."
+            )
 
 
 def _random_states(model: keras.Model) -> Iterator[keras.Variable]:

@@ -134,11 +134,43 @@ def test_a_later_fit_of_a_resumed_model_begins_at_its_own_first_epoch(tmp_path):
     assert any((a != b).any() for a, b in zip(before, numbers(model), strict=True))
 
 
-def test_a_backup_of_another_model_is_refused_and_kept(tmp_path):
+def smaller():
+    """As `net`, without its last layer."""
+    model = keras.Sequential([keras.Input((8,)), *net().layers[:-1]])
+    model.compile("adam", "mse", jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (lambda: net(units=16), r"Expected \(8, 16\) as the shape of '.*first/kernel"),
+        (smaller, "Expected 7 weights; it has 9"),
+    ],
+)
+def test_a_backup_of_another_model_is_refused_and_kept(make, reason, tmp_path):
     train(net(), Backup(tmp_path), epochs=1)
-    with pytest.raises(ValueError, match="epochs-000001 is not one of this model"):
-        train(net(units=16), Backup(tmp_path))
+    model = make()
+    before = numbers(model)
+    with pytest.raises(ValueError, match=f"epochs-000001 is .* not one of.*{reason}"):
+        train(model, Backup(tmp_path))
+    assert_equal(before, numbers(model))
     assert [p.name for p in tmp_path.iterdir()] == ["epochs-000001"]
+
+
+@pytest.mark.parametrize("file", ["latest.weights.h5", "random.npz", "shapes.json"])
+def test_a_damaged_backup_is_named(file, tmp_path):
+    train(net(), Backup(tmp_path), epochs=1)
+    (tmp_path / "epochs-000001" / file).write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"epochs-000001 is damaged.* delete\(\)"):
+        train(net(), Backup(tmp_path))
+
+
+def test_other_folders_beside_the_backups_are_left_alone(tmp_path):
+    (tmp_path / "epochs-of-old").mkdir()
+    train(net(), Backup(tmp_path), epochs=1)
+    assert train(net(), Backup(tmp_path)).epoch == [1, 2, 3]
+    assert (tmp_path / "epochs-of-old").exists()
 
 
 def test_a_model_that_is_not_built_is_refused_before_it_is_trained(tmp_path):
