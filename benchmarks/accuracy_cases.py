@@ -154,7 +154,7 @@ _LENET = Case(
     test=10_000,
     epochs=15,
     batch=128,
-    optimizer=SGD(0.05),
+    optimizer=SGD(0.02),
 )
 _RESNET = Case(
     name="resnet8",
