@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_pdp.deployment.sparse_encoding import Array
-from keras_pdp.training import rebuild
+from keras_pdp.training import copies, rebuild
 
 _TENSOR = "__keras_tensor__"
 
@@ -161,7 +161,7 @@ class Draft:
         def replaced(layer: keras.Layer) -> keras.Layer:
             new = self._layers.get(layer.name)
             is_new = layer.name in self._changed and new is not None
-            return new if is_new else rebuild.copy_of(layer)
+            return new if is_new else copies.copy_of(layer)
 
         def transfer(old: keras.Layer, new: keras.Layer) -> None:
             if old.name in self._weights:

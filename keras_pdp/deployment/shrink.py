@@ -21,7 +21,7 @@ from keras_pdp.channels.trace import Setting, Trace
 from keras_pdp.deployment import dead_channels
 from keras_pdp.deployment.dead_channels import Verdict
 from keras_pdp.deployment.shrink_report import Change, LayerChange, ShrinkReport
-from keras_pdp.training import rebuild
+from keras_pdp.training import copies, rebuild
 from keras_pdp.training.surgery import named_wrappers
 
 _ENDS = ("the model's input", "the model's output")
@@ -99,7 +99,7 @@ def shrink_with_report(model: keras.Model) -> tuple[keras.Model, ShrinkReport]:
         changed = _resized(layer.get_config(), settings.get(id(layer), []), verdict)
         if id(layer) in verdict.biases:
             changed["use_bias"] = True
-        return rebuild.copy_of(layer, **changed)
+        return copies.copy_of(layer, **changed)
 
     def described(inner: keras.Model, config: dict[str, Any]) -> dict[str, Any]:
         return _with_inputs(inner, config, settings.get(id(inner), []), verdict)

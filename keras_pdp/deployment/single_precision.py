@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_pdp.training import rebuild, tree
+from keras_pdp.training import copies, rebuild, tree
 
 _OTHERS = ("float16", "bfloat16", "float64")
 
@@ -29,7 +29,7 @@ def in_float32(model: keras.Model) -> keras.Model:
         return model
 
     def replaced(layer: keras.Layer) -> keras.Layer:
-        return rebuild.copy_of(layer, **_with_float32(layer.get_config()))
+        return copies.copy_of(layer, **_with_float32(layer.get_config()))
 
     with _float32_by_default():
         return rebuild.rebuilt(

@@ -20,7 +20,7 @@ import numpy as np
 from keras_pdp.deployment.draft import Draft
 from keras_pdp.deployment.preparation import Change
 from keras_pdp.deployment.sparse_encoding import Array
-from keras_pdp.training import rebuild
+from keras_pdp.training import copies
 
 _STEM = (3,)
 _DEPTHWISE = (3, 5)
@@ -145,7 +145,7 @@ def _padded(
     top, left = offsets[window] if exact else (0, 0)
     weights = old.get_weights()
     weights[0] = _embedded(weights[0], window, top or 0, left or 0)
-    changed = rebuild.copy_of(old, padding="valid", kernel_size=(window, window))
+    changed = copies.copy_of(old, padding="valid", kernel_size=(window, window))
     draft.replace(name, changed, weights)
     _set_padding(draft, name, window // 2)
     what = f'padding={window // 2} all round and "valid"'
@@ -170,7 +170,7 @@ def _set_padding(draft: Draft, name: str, amount: int) -> None:
     pad = draft.layer(source)
     is_pad = isinstance(pad, keras.layers.ZeroPadding2D)
     if is_pad and draft.user(source) == name:
-        draft.replace(source, rebuild.copy_of(pad, padding=(amount, amount)))
+        draft.replace(source, copies.copy_of(pad, padding=(amount, amount)))
         return
     own = draft.free_name(f"{name}_pad")
     draft.insert(keras.layers.ZeroPadding2D(amount, name=own), before=name)

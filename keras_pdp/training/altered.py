@@ -7,15 +7,16 @@ like any model. Where the layers are again those that `Net` makes, it is a `Net`
 """
 
 import functools
-import inspect
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_pdp.training import in_place, rebuild, tree
+from keras_pdp.training import copies, in_place, rebuild, tree
+from keras_pdp.training.compiled import read
 from keras_pdp.training.in_place import Surgery, bare
 from keras_pdp.training.rebuild import Made, Replace
-from keras_pdp.training.slots import slots
+from keras_pdp.training.slots import attributes, slots
 from keras_pdp.training.wrapper import PDPWrapper
 
 
@@ -45,6 +46,15 @@ def alter(model: keras.Layer, replace: Replace) -> keras.Layer:
     copy = in_place.copied(model, Surgery(replace, fresh, _dress))
     _become(copy, origin, makes_wrappers[0])
     return copy
+
+
+# What two models must not share, besides layers.
+_STATES = (
+    keras.Variable,
+    keras.random.SeedGenerator,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_pdp")
@@ -89,8 +99,8 @@ class Altered:
         def replace(layer: keras.Layer) -> keras.Layer:
             wanted = arguments.get(id(layer))
             if wanted is None:
-                return rebuild.copy_of(bare(layer))
-            inner = rebuild.copy_of(bare(layer), name=wanted["name"])
+                return copies.copy_of(bare(layer))
+            inner = copies.copy_of(bare(layer), name=wanted["name"])
             values = {
                 key: keras.saving.deserialize_keras_object(wanted[key])
                 for key in ("granularity", "temperature")
@@ -112,34 +122,64 @@ def _dress(
     origin = _origin(type(model))
     _become(plain, origin, _makes_wrappers(model))
     plain.dtype_policy = model.dtype_policy
+    made[id(model)] = (model, plain)
+    states: dict[int, Any] = {}
 
     def mapped(value: Any) -> Any:
         if isinstance(value, keras.Layer):
             if id(value) not in made:
-                made[id(value)] = (value, _beside(value, replace))
+                made[id(value)] = (value, _beside(value, replace, made))
             return made[id(value)][1]
-        if isinstance(value, keras.metrics.Metric):
-            return type(value).from_config(value.get_config())
+        if isinstance(value, _STATES):
+            if id(value) not in states:
+                states[id(value)] = _copy_of_state(value)
+            return states[id(value)]
         if isinstance(value, dict):
             return {key: mapped(item) for key, item in value.items()}
         if isinstance(value, list):
             return [mapped(item) for item in value]
         return tuple(map(mapped, value)) if type(value) is tuple else value
 
-    for name, value in vars(model).items():
-        if name not in own:
+    for name, value in attributes(model):
+        # The History of a `fit` knows its model.
+        if name not in own and not isinstance(value, keras.callbacks.Callback):
             setattr(plain, name, mapped(value))
+    counts = [len(in_place.own_variables(each)) for each in (model, plain)]
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f"No faithful copy of '{model.name}' (a {type(model).__name__}) can be "
+            f"made: it has {counts[0]} variables of its own, of which {counts[1]} are "
+            "in its attributes, lists and dictionaries. Keep all of them there, or use "
+            "PDPWrapper(layer) in its definition."
+        )
 
 
 def _transfer(old: keras.Layer, new: keras.Layer) -> None:
     block = not isinstance(old, PDPWrapper) and _has_wrappers(old)
     if block and not _has_wrappers(new):
         return  # it was altered itself, and has its weights
-    rebuild.copy_weights(old, new)
+    copies.copy_state(old, new)
 
 
-def _beside(layer: keras.Layer, replace: Replace) -> keras.Layer:
+def _copy_of_state(state: Any) -> Any:
+    if isinstance(state, keras.Variable):
+        return keras.Variable(
+            ops.copy(read(state)),
+            trainable=state.trainable,
+            dtype=state.dtype,
+            name=state.name,
+        )
+    copy = type(state).from_config(state.get_config())
+    if isinstance(state, keras.random.SeedGenerator):
+        copy.state.assign(ops.copy(read(state.state)))
+    return copy
+
+
+def _beside(layer: keras.Layer, replace: Replace, made: Made) -> keras.Layer:
     """The new layer for one that is held beside the graph."""
+    if rebuild.possible(layer):
+        # Such as the way to an inner layer, which it shares with the graph.
+        return rebuild.graph_of(layer, replace, made, dress=_dress)
     new = replace(layer)
     config = bare(layer).get_build_config()
     if layer.built and not new.built and config is not None:
@@ -150,16 +190,7 @@ def _beside(layer: keras.Layer, replace: Replace) -> keras.Layer:
 
 def _config(origin: type[keras.Layer], layer: keras.Layer) -> dict[str, Any]:
     """The layer's configuration as a member of the class, for the constructor."""
-    config: dict[str, Any] = origin.get_config(layer)
-    accepted = inspect.signature(origin.__init__).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        return config
-    # Keras gives these even where the constructor takes none of them.
-    return {
-        key: value
-        for key, value in config.items()
-        if key in accepted or key not in ("name", "trainable", "dtype")
-    }
+    return copies.for_constructor(origin, origin.get_config(layer))
 
 
 def _makes_wrappers(model: keras.Layer) -> bool:

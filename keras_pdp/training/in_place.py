@@ -7,22 +7,23 @@ the shapes of the first. Where that would not give the same model, it is refused
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import keras
 from keras import ops
 
-from keras_pdp.training import rebuild, tree
+from keras_pdp.training import copies, rebuild, tree, trial
 from keras_pdp.training.compiled import read
 from keras_pdp.training.rebuild import Dress, Made, Replace
 from keras_pdp.training.slots import attributes, out_of_reach, put, retire, slots
+from keras_pdp.training.trial import Inputs
 from keras_pdp.training.wrapper import PDPWrapper
 
 Fresh = Callable[[keras.Layer], keras.Layer]
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+# What inputs may be of: Keras keeps their shapes alone.
+_DTYPES = ("float32", "int32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +58,17 @@ def copied(model: keras.Layer, surgery: Surgery) -> keras.Layer:
     with rebuild.classes_of(model):
         copy = _fresh(model, surgery)
         owners = list(_filled(model, copy, surgery, made))
-        _build_like(model, copy, made)
+        inputs = _build_like(model, copy, made)
     _check_complete(copy)
     for old, new in owners:
         _copy_own(old, new)
+        # Only now: building may have added to a list.
+        copies.copy_settings(old, new)
     leaves = [pair for pair in made.values() if not rebuild.possible(pair[0])]
     for old, new in leaves:
         _check_same_weights(old, new)
-    rebuild.carry_over(leaves)
+    copies.carry_over(leaves)
+    _check_same_outputs(model, copy, inputs)
     if isinstance(model, keras.Model):
         rebuild.copy_compile(model, copy)
     return copy
@@ -117,7 +121,8 @@ def _filled(
         _refuse(
             old,
             "made again from its configuration it holds other layers: "
-            f"{sorted(set(theirs) ^ set(ours)) or list(ours)}",
+            f"{sorted(set(theirs) ^ set(ours)) or list(ours)}. Make all of them in the "
+            "constructor, from what get_config() tells",
         )
     swap = {}
     for place, layer in theirs.items():
@@ -164,67 +169,68 @@ def _settings(layer: keras.Layer) -> dict[str, Any]:
 
 
 def _copy_settings(old: keras.Layer, new: keras.Layer) -> None:
-    """What plain values were set on an owner after it was made."""
+    """The plain values of an owner, which its building may read."""
     new.name = old.name
     if new.dtype_policy != old.dtype_policy:
         new.dtype_policy = old.dtype_policy
     for name, value in attributes(old):
-        if isinstance(value, _PLAIN):
+        if copies.is_plain(value):
             setattr(new, name, value)
 
 
-def _build_like(model: keras.Layer, copy: keras.Layer, made: Made) -> None:
-    """Builds a copy for the shapes that its model was built for."""
-    config = model.get_build_config() or {}
-    by_name = "shapes_dict" in config
-    shapes = config.get("shapes_dict" if by_name else "input_shape")
-    called = type(model).call not in (keras.Model.call, keras.Layer.call)
-    if shapes is not None and called:
-        _call_on_placeholders(model, copy, shapes, by_name)
+def _build_like(model: keras.Layer, copy: keras.Layer, made: Made) -> Inputs | None:
+    """Builds a copy for the shapes of its model; gives inputs on which it runs."""
+    inputs = None
+    for old, new in made.values():
+        # It makes constants, which would belong to the trial's graph if made there.
+        if isinstance(new, keras.layers.Normalization) and old.built:
+            _build_leaf(old, new)
+    if type(model).call not in (keras.Model.call, keras.Layer.call):
+        inputs = _run_like(model, copy)
     for old, new in made.values():
         # What only a training step calls.
         if old.built and not new.built:
             _build_leaf(old, new)
+    return inputs
 
 
-class _Trial(keras.Operation):
-    """Runs a layer on shapes alone, outside of any graph."""
-
-    def __init__(self, layer: keras.Layer) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        return self._layer(*args, **kwargs)
-
-
-def _call_on_placeholders(
-    model: keras.Layer, copy: keras.Layer, shapes: Any, by_name: bool
-) -> None:
-    for dtype in ("float32", "int32"):
-        inputs = keras.tree.map_shape_structure(
-            lambda shape, dtype=dtype: keras.KerasTensor(shape, dtype=dtype), shapes
-        )
-        named = (
-            {k.removesuffix("_shape"): v for k, v in inputs.items()} if by_name else {}
-        )
+def _run_like(model: keras.Layer, copy: keras.Layer) -> Inputs | None:
+    for dtype in _DTYPES:
+        inputs = trial.inputs_of(model, dtype)
+        missing = trial.missing(model, inputs) if inputs else []
+        if missing:
+            _refuse(
+                model,
+                f"its `call` needs {missing} too, of which Keras keeps no shapes: let "
+                "it take all inputs as one list or dictionary, or define build() with "
+                "a shape for each",
+            )
         try:
-            with warnings.catch_warnings():
-                # Keras warns of what is raised in the line after.
-                warnings.filterwarnings("ignore", "Layer '.*' looks like it has")
-                _Trial(copy).compute_output_spec(
-                    *([] if by_name else [inputs]), **named
-                )
-            return
+            if inputs:
+                trial.run_on_shapes(copy, inputs)
+            return inputs
         except Exception as error:  # whatever the model's own code raises
             failure = error
-    _refuse(
+    return _refuse(
         model,
-        f"its copy does not run on inputs of the shapes {shapes}: {failure} (Code that "
-        "reads a layer's own attributes, such as `self.dense.kernel`, can't see the "
-        "mask: leave that layer out by `select`.)",
+        f"its copy does not run on inputs of the shapes {model.get_build_config()}: "
+        f"{failure} (Code that reads a layer's own attributes, such as "
+        "`self.dense.kernel`, can't see the mask: leave that layer out by `select`.)",
         failure,
     )
+
+
+def _check_same_outputs(
+    model: keras.Layer, copy: keras.Layer, inputs: Inputs | None
+) -> None:
+    if inputs is not None and trial.differs(model, copy, inputs):
+        _refuse(
+            model,
+            "its copy computes other outputs. Code that asks for the class of a "
+            "layer, with isinstance, finds a PDPWrapper: leave that layer out by "
+            "`select`. A function that was set in an attribute should be an argument "
+            "that get_config() tells",
+        )
 
 
 def _build_leaf(old: keras.Layer, new: keras.Layer) -> None:
@@ -251,7 +257,7 @@ def _check_same_weights(old: keras.Layer, new: keras.Layer) -> None:
 
 def _copy_own(old: keras.Layer, new: keras.Layer) -> None:
     """The variables of an owner itself, and which layers are frozen."""
-    ours, theirs = _own(old), _own(new)
+    ours, theirs = own_variables(old), own_variables(new)
     shapes = [[tuple(v.shape) for v in each] for each in (ours, theirs)]
     if shapes[0] != shapes[1]:
         _refuse(old, f"its copy has weights of {shapes[1]} rather than {shapes[0]}")
@@ -265,7 +271,8 @@ def _copy_own(old: keras.Layer, new: keras.Layer) -> None:
             layer.trainable = flag
 
 
-def _own(owner: keras.Layer) -> list[keras.Variable]:
+def own_variables(owner: keras.Layer) -> list[keras.Variable]:
+    """The variables of an owner that belong to no layer in it."""
     inside = {id(v) for layer in tree.children(owner) for v in layer.variables}
     return [v for v in owner.variables if id(v) not in inside]
 

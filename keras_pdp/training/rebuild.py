@@ -7,32 +7,21 @@ calls to a shared layer and every option that Keras knows stay as they were, whi
 """
 
 import functools
-import inspect
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_pdp.training import tree
-from keras_pdp.training.compiled import number, read
-from keras_pdp.training.wrapper import PDPWrapper
+from keras_pdp.training.copies import Transfer, carry_over, config_of, of_keras
 
 Replace = Callable[[keras.Layer], keras.Layer]
-Transfer = Callable[[keras.Layer, keras.Layer], None]
 Describe = Callable[[keras.Model, dict[str, Any]], dict[str, Any]]
 Enter = Callable[[keras.Layer], bool]
 # Old layers with their new ones, by the ids of the old.
 Made = dict[int, tuple[keras.Layer, keras.Layer]]
 Dress = Callable[[keras.Model, keras.Model, Replace, Made], None]
-
-_WITH_TABLES = (
-    keras.layers.IntegerLookup,
-    keras.layers.StringLookup,
-    keras.layers.TextVectorization,
-)
 
 # The name under which a configuration refers to a layer made beforehand.
 _REFERENCE = "keras_pdp_layer"
@@ -59,7 +48,7 @@ def rebuilt(
         model: A built Sequential or functional model; nested ones are entered.
         replace: Gives the new layer for an old one, not a model; called once for each.
         transfer: Gives a new layer the weights of the old one, both built. Defaults to
-            copying them, pruned where a wrapper is left out.
+            `copies.copy_state`.
         describe: Changes the configuration of a model, also of nested ones. Defaults
             to leaving it as it is.
         enter: Whether a nested layer is a model to rebuild, rather than a layer to
@@ -75,7 +64,7 @@ def rebuilt(
     with classes_of(model):
         result = graph_of(model, replace, made, describe, enter, dress)
     leaves = [pair for pair in made.values() if not enter(pair[0])]
-    carry_over(leaves, transfer or copy_weights)
+    carry_over(leaves, transfer)
     copy_compile(model, result)
     return result
 
@@ -84,63 +73,8 @@ def classes_of(model: keras.Layer) -> Any:
     """A scope in which Keras knows the classes that the user did not register."""
     # Keras's own stay out: keras.ops has functions of the same names (Add, Multiply).
     kinds = {type(layer) for _, layer in tree.walk(model)}
-    own = {kind.__name__: kind for kind in kinds if not _of_keras(kind)}
+    own = {kind.__name__: kind for kind in kinds if not of_keras(kind)}
     return keras.saving.custom_object_scope(own)
-
-
-def carry_over(
-    leaves: list[tuple[keras.Layer, keras.Layer]], transfer: Transfer | None = None
-) -> None:
-    """Gives new layers the weights, vocabularies and statistics of the old ones."""
-    for old, new in leaves:
-        (transfer or copy_weights)(old, new)
-        _copy_tables(old, new)
-    _warn_untied(leaves)
-
-
-def _of_keras(kind: type) -> bool:
-    return kind.__module__.split(".")[0] == "keras"
-
-
-def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
-    """A new layer of the same configuration and name, but for what is to change."""
-    config = {**layer.get_config(), **changed}
-    accepted = inspect.signature(type(layer).__init__).parameters
-    takes_rest = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    if "name" in accepted or takes_rest:
-        # Keras leaves it out for a class without `get_config`.
-        config.setdefault("name", layer.name)
-    if isinstance(layer, keras.layers.Lambda):
-        return _copy_of_lambda(layer, config)
-    activation = getattr(layer, "activation", None)
-    if getattr(activation, "__name__", "") == "<lambda>":
-        copy = type(layer).from_config({**config, "activation": "linear"})
-        copy.activation = activation
-        return copy
-    try:
-        return type(layer).from_config(config)
-    except TypeError:
-        named = _named_arguments(type(layer))
-        if set(config) <= named:
-            raise
-    # Some classes tell in their configuration what they computed from the rest.
-    return type(layer).from_config({k: v for k, v in config.items() if k in named})
-
-
-def _named_arguments(kind: type[keras.Layer]) -> set[str]:
-    """What the constructors of a class and of its parents take by name."""
-    constructors = [vars(x)["__init__"] for x in kind.__mro__ if "__init__" in vars(x)]
-    return {
-        name for each in constructors for name in inspect.signature(each).parameters
-    }
-
-
-def _copy_of_lambda(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
-    # Its code is in memory, not in a file: nothing is unpacked, the function is taken.
-    function = keras.saving.serialize_keras_object(keras.activations.linear)
-    copy = type(layer).from_config({**config, "function": function}, safe_mode=False)
-    copy.function = layer.function
-    return copy
 
 
 def own_constructor(model: keras.Model) -> bool:
@@ -190,7 +124,7 @@ def graph_of(
         plain = graph_of(graph, replace, made, describe, enter, dress)
         dress(model, plain, replace, made)
         return plain
-    config = describe(model, model.get_config())
+    config = describe(model, config_of(model))
     new_layers: dict[str, keras.Layer] = {}
 
     def reference(entry: dict[str, Any], layer: keras.Layer | None) -> dict[str, Any]:
@@ -236,54 +170,6 @@ def _layers_of(
         return [None] * (len(entries) - len(layers)) + layers
     by_name = {layer.name: layer for layer in layers}
     return [by_name.get(entry["name"]) for entry in entries]
-
-
-def copy_weights(old: keras.Layer, new: keras.Layer) -> None:
-    """Copies variables; from a wrapper to a plain layer, the kernels pruned."""
-    strips = isinstance(old, PDPWrapper) and not isinstance(new, PDPWrapper)
-    wraps = isinstance(new, PDPWrapper) and not isinstance(old, PDPWrapper)
-    values = {id(v): read(v) for v in old.variables}
-    if strips:
-        for kernel in old.gated:
-            values |= kernel.stripped(values, number(old.frozen))
-    source = old.layer.variables if strips else old.variables
-    target = new.layer.variables if wraps else new.variables
-    for variable, to in zip(source, target, strict=True):
-        # A copy: some backends would share the tensor between the two models.
-        to.assign(ops.copy(values[id(variable)]))
-
-
-def _copy_tables(old: keras.Layer, new: keras.Layer) -> None:
-    """What layers keep beside their variables: vocabularies, finished statistics."""
-    inner = [
-        [x for _, x in tree.walk(layer) if not isinstance(x, PDPWrapper)]
-        for layer in (old, new)
-    ]
-    for source, target in zip(*inner, strict=True):
-        if isinstance(source, _WITH_TABLES):
-            with tempfile.TemporaryDirectory() as folder:
-                source.save_assets(folder)
-                target.load_assets(folder)
-        if isinstance(target, keras.layers.Normalization):
-            target.finalize_state()
-
-
-def _warn_untied(pairs: Iterable[tuple[keras.Layer, keras.Layer]]) -> None:
-    """Names the layers that shared a variable and no longer do."""
-    owners: dict[int, tuple[keras.Layer, int]] = {}
-    for old, new in pairs:
-        source = old.layer if isinstance(old, PDPWrapper) else old
-        target = new.layer if isinstance(new, PDPWrapper) else new
-        # A shrunk layer may have got a bias at the end.
-        for variable, to in zip(source.variables, target.variables, strict=False):
-            first, copy = owners.setdefault(id(variable), (old, id(to)))
-            if copy != id(to):
-                warnings.warn(
-                    f"'{first.name}' and '{old.name}' share '{variable.path}'; in the "
-                    "new model each has its own, with the same values. Tie them by "
-                    "calling one layer twice, or wrap them in the definition.",
-                    stacklevel=5,
-                )
 
 
 def copy_compile(old: keras.Model, new: keras.Model) -> None:

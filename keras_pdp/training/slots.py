@@ -89,6 +89,8 @@ def attributes(owner: keras.Layer) -> list[tuple[str, Any]]:
 def _keras_names(model: bool) -> frozenset[str]:
     """The attributes in which Keras and its backends keep what a layer holds."""
     owner = keras.Model() if model else keras.Layer()
+    if model:
+        owner.compile("sgd", "mse")
     owner.held = keras.Layer()  # some come with the first layer
     return frozenset(vars(owner)) - {"held"}
 

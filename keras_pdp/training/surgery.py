@@ -10,7 +10,7 @@ from keras_pdp.sparsity import granularity as granularities
 from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity.granularity import Channel, Granularity, Unstructured
 from keras_pdp.sparsity.temperature import Calibrated, Temperature
-from keras_pdp.training import prunable, rebuild, tree
+from keras_pdp.training import copies, prunable, tree
 from keras_pdp.training.altered import alter
 from keras_pdp.training.compiled import number
 from keras_pdp.training.coupling import scales_along
@@ -94,7 +94,7 @@ def wrap(
     followers = scales_along(model, chosen) if by_channels else set()
 
     def wrapped(layer: keras.Layer) -> keras.Layer:
-        copy = rebuild.copy_of(layer)
+        copy = copies.copy_of(layer)
         if named_wrappers(layer):
             return copy  # it, or what is in it, is wrapped already
         if id(layer) in followers:
@@ -151,9 +151,9 @@ def strip(model: keras.Model) -> keras.Model:
 
     def stripped(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, PDPWrapper):
-            return rebuild.copy_of(layer.layer)
+            return copies.copy_of(layer.layer)
         return (
-            alter(layer, stripped) if named_wrappers(layer) else rebuild.copy_of(layer)
+            alter(layer, stripped) if named_wrappers(layer) else copies.copy_of(layer)
         )
 
     return alter(model, stripped)

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from keras_pdp.training import rebuild
+from keras_pdp.training import copies
 from keras_pdp.training.altered import alter
 from keras_pdp.training.compiled import read
 from keras_pdp.training.surgery import pruned_layers
@@ -66,7 +66,7 @@ def load_plain_weights(model: keras.Model, path: str | os.PathLike[str]) -> None
 
 
 def _without_wrapper(layer: keras.Layer) -> keras.Layer:
-    return rebuild.copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
+    return copies.copy_of(layer.layer if isinstance(layer, PDPWrapper) else layer)
 
 
 def _state_of(wrapper: PDPWrapper) -> list[keras.Variable]:

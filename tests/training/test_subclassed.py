@@ -264,6 +264,50 @@ def test_methods_and_metrics_of_the_class_stay():
     assert strip(wrapped).hidden.get_config() == model.hidden.get_config()
 
 
+class WithParts(keras.Model):
+    """A functional one that also holds a part of its graph, and state of its own."""
+
+    def __init__(self, units=8):
+        inputs = keras.Input((6,))
+        hidden = layers.Dense(units, name="hidden")(inputs)
+        super().__init__(inputs, layers.Dense(1, name="out")(hidden))
+        self.features = keras.Model(inputs, hidden)
+        self.gain = self.add_weight(shape=(), initializer="ones", name="gain")
+        self.random = keras.random.SeedGenerator(3)
+        self.units = units
+
+    def get_config(self):
+        return {"units": self.units}
+
+    def call(self, inputs, **kwargs):
+        return self.gain * super().call(inputs, **kwargs)
+
+
+def test_what_a_functional_class_holds_is_copied_and_stays_tied(tmp_path):
+    model = WithParts()
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    model.gain.assign(2.0)
+    inputs = keras.Input((6,))
+    for original in (model, keras.Model(inputs, model(inputs))):
+        wrapped = wrap(original)
+        np.testing.assert_array_equal(wrapped(X), model(X))
+        ours = {id(v) for v in (*model.variables, *model.optimizer.variables)}
+        assert not ours & {id(v) for v in wrapped.variables}
+        copy = next(x for x in (wrapped, *wrapped.layers) if isinstance(x, WithParts))
+        assert getattr(copy, "optimizer", None) is not model.optimizer
+        assert float(copy.gain.numpy()) == 2.0
+        # Two kernels, and not those of `features` once more.
+        assert len(pruned_layers(wrapped)) == 2
+        copy.get_layer("hidden").layer.kernel.assign(np.zeros((6, 8)))
+        bias = copy.get_layer("hidden").layer.bias
+        np.testing.assert_array_equal(copy.features(X)[0], bias)
+    with pytest.warns(UserWarning, match="is stripped at"):
+        stripped = strip(wrap(model))
+    assert type(stripped) is WithParts
+    np.testing.assert_array_equal(stripped.features(X), model.features(X))
+
+
 class Wrapped(keras.Model):
     """Brings its wrappers along."""
 
@@ -367,21 +411,106 @@ class BuiltInInit(keras.Model):
         return self.dense(inputs)
 
 
+class AsksForTheClass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.all = [layers.Dense(4), layers.Dense(1)]
+
+    def call(self, inputs):
+        for layer in self.all:
+            inputs = layer(inputs)
+            if isinstance(layer, layers.Dense):
+                inputs = ops.relu(inputs) + 1.0
+        return inputs
+
+
+class TakesTwo(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, inputs, others):
+        return self.dense(inputs + others)
+
+
+def takes_two():
+    model = TakesTwo()
+    model(X, X)
+    return model
+
+
+class MakesInBuild(keras.Model):
+    def build(self, input_shape):
+        self.dense = layers.Dense(1)
+        self.dense.build(input_shape)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def function_set_later():
+    class Activated(Chain):
+        function = staticmethod(ops.relu)
+
+        def call(self, inputs, training=None):
+            return self.function(super().call(inputs, training=training))
+
+    model = Activated()
+    model.function = ops.exp
+    return model
+
+
 @pytest.mark.parametrize(
     "make, reason",
     [
-        (Closure, "still called from somewhere else"),
-        (ReadsTheKernel, "has no attribute 'kernel'.*`select`"),
-        (InASet, "held where it can't be replaced"),
-        (lambda: TakesAModel(Chain()), r"define get_config\(\)"),
+        (lambda: built(AsksForTheClass()), "other outputs.*isinstance.*`select`"),
+        (lambda: built(function_set_later()), "other outputs.*set in an attribute"),
+        (takes_two, r"\['others'\] too.*one list or dictionary"),
+        (lambda: built(MakesInBuild()), r"\['dense'\].*Make all.*constructor"),
+        (lambda: built(Closure()), "still called from somewhere else"),
+        (lambda: built(ReadsTheKernel()), "has no attribute 'kernel'.*`select`"),
+        (lambda: built(InASet()), "held where it can't be replaced"),
+        (lambda: built(TakesAModel(Chain())), r"define get_config\(\)"),
         (BuiltInInit, "built in its constructor"),
     ],
 )
 def test_what_has_no_faithful_copy_is_refused_with_the_reason(make, reason):
-    model = built(make())
+    model = make()
+    inputs = (X, X) if isinstance(model, TakesTwo) else (X,)
+    before = model(*inputs)
     with pytest.raises(ValueError, match=rf"(?s)No faithful copy of .*{reason}"):
         wrap(model)
-    model(X)  # and is as it was
+    np.testing.assert_array_equal(model(*inputs), before)
+
+
+class Demanding(keras.Model):
+    """Has to be told whether it trains; scales by constants; has noise of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = layers.Normalization(mean=np.arange(6.0), variance=np.ones(6))
+        self.dense, self.norm = layers.Dense(3), layers.BatchNormalization()
+        self.random = keras.random.SeedGenerator(1)
+
+    def call(self, inputs, training):
+        x = self.norm(self.dense(self.scale(inputs)), training=training)
+        return x + keras.random.normal(ops.shape(x), seed=self.random)
+
+
+@pytest.mark.filterwarnings("ignore:.* is stripped at")
+def test_what_is_asked_of_the_copy_leaves_no_trace():
+    model = Demanding()
+    model.scale.build((None, 6))
+    model(X, training=False)
+    state = [v.numpy() for v in model.variables]
+    wrapped = wrap(model)
+    stripped = strip(wrapped)
+    expected = model(X, training=False)
+    for copy in (wrapped, stripped):
+        np.testing.assert_array_equal(copy(X, training=False), expected)
+    for then, now in zip(state, model.variables, strict=True):
+        if now.path != model.random.state.path:
+            np.testing.assert_array_equal(then, now)
 
 
 def test_a_layer_whose_kernel_is_read_can_be_left_out():

@@ -1,0 +1,136 @@
+"""Runs a copy of a layer on the shapes for which the original was built, and compares.
+
+A class may do what no inspection finds: ask a layer for its class, call a function that
+was set from outside. So the outputs of a copy are held against those of the original.
+"""
+
+import dataclasses
+import inspect
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pdp.training.compiled import read
+
+# The size of an axis of unknown length, such as the time steps.
+_UNKNOWN = 32
+# At most so many samples: a model may have been called on a whole data set.
+_SAMPLES = 2
+# Far above rounding in 16 bits, far below what another function gives.
+_TOLERANCE = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a layer is called with: placeholders in structures.
+
+    Args:
+        args: By position.
+        kwargs: By name.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def inputs_of(layer: keras.Layer, dtype: str) -> Inputs | None:
+    """Placeholders of the shapes that a layer was built for; None where it has none."""
+    config = layer.get_build_config() or {}
+    named = config.get("shapes_dict")
+    shapes = config.get("input_shape") if named is None else named
+    if shapes is None:
+        return None
+    made = keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor(shape, dtype=dtype), shapes
+    )
+    kwargs = {}
+    if named is not None:
+        kwargs = {name.removesuffix("_shape"): each for name, each in made.items()}
+    training = inspect.signature(layer.call).parameters.get("training")
+    if training is not None and training.default is training.empty:
+        kwargs["training"] = False
+    return Inputs((made,) if named is None else (), kwargs)
+
+
+def missing(layer: keras.Layer, inputs: Inputs) -> list[str]:
+    """The arguments that `call` needs besides."""
+    parameters = inspect.signature(layer.call).parameters.values()
+    needed = [
+        each.name
+        for each in parameters
+        if each.default is each.empty
+        and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    return [name for name in needed[len(inputs.args) :] if name not in inputs.kwargs]
+
+
+def run_on_shapes(layer: keras.Layer, inputs: Inputs) -> None:
+    """Runs and builds a layer on shapes alone, outside of any graph."""
+    with warnings.catch_warnings():
+        # Keras warns of what is raised in the line after.
+        warnings.filterwarnings("ignore", "Layer '.*' looks like it has")
+        _Trial(layer).compute_output_spec(*inputs.args, **inputs.kwargs)
+
+
+def differs(one: keras.Layer, other: keras.Layer, inputs: Inputs) -> bool:
+    """Whether two layers are seen to compute different outputs in evaluation.
+
+    Nothing is seen, and the answer is False, where the first runs on none of the sizes
+    that are made up for unknown ones, or gives something else each time.
+    """
+    generator = np.random.default_rng(0)
+
+    def sample(placeholder: Any) -> Any:
+        if not isinstance(placeholder, keras.KerasTensor):
+            return placeholder
+        sizes = [_UNKNOWN if size is None else size for size in placeholder.shape]
+        sizes[:1] = [min(size, _SAMPLES) for size in sizes[:1]]
+        # Below 1: in integers it is 0, which every table of embeddings has.
+        values = generator.uniform(size=sizes).astype(placeholder.dtype)
+        return ops.convert_to_tensor(values)
+
+    numbers: Inputs = Inputs(
+        *keras.tree.map_structure(sample, (inputs.args, inputs.kwargs))
+    )
+    try:
+        first, again = _outputs(one, numbers), _outputs(one, numbers)
+    except Exception:  # whatever the model's own code raises on sizes made up here
+        return False
+    return _close(first, again) and not _close(first, _outputs(other, numbers))
+
+
+class _Trial(keras.Operation):
+    def __init__(self, layer: keras.Layer) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self._layer(*args, **kwargs)
+
+
+def _outputs(layer: keras.Layer, inputs: Inputs) -> list[np.ndarray]:
+    """The outputs, of a layer that stays as it is."""
+    outputs = layer.stateless_call(
+        [read(v) for v in layer.trainable_variables],
+        [read(v) for v in layer.non_trainable_variables],
+        *inputs.args,
+        **inputs.kwargs,
+    )[0]
+    tensors = [x for x in keras.tree.flatten(outputs) if ops.is_tensor(x)]
+    return [ops.convert_to_numpy(ops.cast(x, "float32")) for x in tensors]
+
+
+def _close(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return len(one) == len(other) and all(
+        a.shape == b.shape and np.allclose(a, b, _TOLERANCE, _margin(a), equal_nan=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _margin(values: np.ndarray) -> float:
+    """What counts as nothing beside the largest of them."""
+    sizes = np.abs(values[np.isfinite(values)])
+    return _TOLERANCE * float(sizes.max(initial=0.0))
