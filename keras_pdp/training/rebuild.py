@@ -8,6 +8,7 @@ calls to a shared layer and every option that Keras knows stay as they were, whi
 
 import functools
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,9 @@ Enter = Callable[[keras.Layer], bool]
 # Old layers with their new ones, by the ids of the old.
 Made = dict[int, tuple[keras.Layer, keras.Layer]]
 Dress = Callable[[keras.Model, keras.Model, Replace, Made], None]
+
+# How often new layers have been called while graphs were built.
+_CALLS: weakref.WeakKeyDictionary[keras.Layer, int] = weakref.WeakKeyDictionary()
 
 # The name under which a configuration refers to a layer made beforehand.
 _REFERENCE = "keras_pdp_layer"
@@ -153,11 +157,55 @@ def graph_of(
 
     entries = zip(config["layers"], _layers_of(model, config["layers"]), strict=True)
     config = {**config, "layers": [reference(*entry) for entry in entries]}
+    config = _after_earlier_calls(config, new_layers)
+    for entry in config["layers"]:
+        if entry.get("class_name") == _REFERENCE:
+            new = new_layers[entry["config"]["name"]]
+            # In a Sequential model every layer is called once.
+            _CALLS[new] = _CALLS.get(new, 0) + len(entry.get("inbound_nodes", "1"))
     custom = {_REFERENCE: Reference}
     result = type(model).from_config(config, custom_objects=custom)
     if not model.trainable:
         result.trainable = False
     return result
+
+
+def _after_earlier_calls(
+    config: dict[str, Any], new_layers: dict[str, keras.Layer]
+) -> dict[str, Any]:
+    """A graph's configuration where its layers have been called in other graphs.
+
+    A configuration counts the calls of a layer from 0, in its own graph. Read again, it
+    means the first calls that there are.
+    """
+    earlier = {name: _CALLS.get(layer, 0) for name, layer in new_layers.items()}
+    if "output_layers" not in config or not any(earlier.values()):
+        return config
+
+    def later(history: list[Any]) -> list[Any]:
+        name, call, output = history
+        return [name, call + earlier.get(name, 0), output]
+
+    def arguments(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: later(item) if key == "keras_history" else arguments(item)
+                for key, item in value.items()
+            }
+        return [*map(arguments, value)] if isinstance(value, list | tuple) else value
+
+    def ends(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: ends(item) for key, item in value.items()}
+        if len(value) == 3 and isinstance(value[0], str):
+            return later(value)
+        return type(value)(map(ends, value))
+
+    layers = [
+        {**entry, "inbound_nodes": arguments(entry["inbound_nodes"])}
+        for entry in config["layers"]
+    ]
+    return {**config, "layers": layers, "output_layers": ends(config["output_layers"])}
 
 
 def _layers_of(

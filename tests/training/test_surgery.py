@@ -73,6 +73,27 @@ def nested():
     return keras.Model(inputs, layers.Dense(2, name="dense")(inner(trunk(inputs))))
 
 
+def shared_by_graphs():
+    """One layer in two nested models, and around them."""
+    layer = layers.Dense(6, name="dense")
+
+    def part(name, activation):
+        inputs = keras.Input((6,))
+        outputs = layers.Activation(activation)(layer(layer(inputs)))
+        return keras.Model(inputs, outputs, name=name)
+
+    inputs = keras.Input((6,))
+    hidden = part("one", "relu")(layer(inputs))
+    return keras.Model(inputs, [part("two", "tanh")(hidden), layer(hidden)])
+
+
+def part_as_a_layer():
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(4, name="hidden")(inputs)
+    encoder = keras.Model(inputs, hidden, name="encoder")
+    return keras.Model(inputs, layers.Multiply()([hidden, encoder(2.0 * inputs)]))
+
+
 def frozen_backbone():
     model = nested()
     model.get_layer("trunk").trainable = False
@@ -151,13 +172,16 @@ MODELS = [
     raw_operations,
     shared,
     nested,
+    shared_by_graphs,
+    part_as_a_layer,
     frozen_backbone,
     attention,
     augmented,
     custom_classes,
 ]
-# Saving is Keras's own affair for classes it does not know.
-UNSAVABLE = [nameless]
+# Saving is Keras's own affair: for classes it does not know, and for layers in several
+# graphs, of which it makes several or none.
+UNSAVABLE = [nameless, shared_by_graphs, part_as_a_layer]
 every_model = pytest.mark.parametrize("make", MODELS, ids=lambda f: f.__name__)
 
 
