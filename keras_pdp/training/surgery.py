@@ -73,7 +73,7 @@ def wrap(
 
     >>> wrapped = wrap(model, Channel(round_to=8))
     """
-    _check_model("wrap", model)
+    check_model("wrap", model)
     default = Unstructured() if granularity is None else granularity
     granularities.check(default)
     warmth = temperatures.check(Calibrated() if temperature is None else temperature)
@@ -143,7 +143,7 @@ def strip(model: keras.Model) -> keras.Model:
         ValueError: If a kernel holds NaN or Inf (the layer is named), or if the model
             can't be copied faithfully.
     """
-    _check_model("strip", model)
+    check_model("strip", model)
     kernels = [k for wrapper in pruned_layers(model) for k in wrapper.kernels]
     for kernel in kernels:
         kernel.values()  # raises on NaN and Inf before any work is done
@@ -194,20 +194,27 @@ def _warn_not_there_yet(model: keras.Model, kernels: list[PrunedKernel]) -> None
     )
 
 
-def _check_model(what: str, model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        name = f"{type(model).__module__}.{type(model).__qualname__}"
-        hint = ""
-        if "tf_keras" in name or hasattr(model, "_keras_api_names"):
-            hint = " It is a legacy Keras 2 model; build it with `import keras`."
-        elif isinstance(model, keras.Layer):
-            hint = " For a single layer use PDPWrapper(layer)."
-        raise TypeError(f"`{what}` takes a Keras 3 model. Received: {name}.{hint}")
+def check_model(what: str, model: Any) -> None:
+    """Raises unless it is a Keras 3 model, and built."""
+    check_kind(what, model)
     if not model.built:
         raise ValueError(
             f"`{what}` needs the shapes of '{model.name}', which is not built: add a "
             "keras.Input, or call the model once on data."
         )
+
+
+def check_kind(what: str, model: Any) -> None:
+    """Raises a TypeError unless it is a Keras 3 model."""
+    if isinstance(model, keras.Model):
+        return
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    hint = ""
+    if "tf_keras" in name or hasattr(model, "_keras_api_names"):
+        hint = " It is a legacy Keras 2 model; build it with `import keras`."
+    elif isinstance(model, keras.Layer):
+        hint = " For a single layer use PDPWrapper(layer)." if what == "wrap" else ""
+    raise TypeError(f"`{what}` takes a Keras 3 model. Received: {name}.{hint}")
 
 
 def _choice(

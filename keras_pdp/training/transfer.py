@@ -6,10 +6,10 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from keras_pdp.training import copies
+from keras_pdp.training import copies, tree
 from keras_pdp.training.altered import alter
 from keras_pdp.training.compiled import read
-from keras_pdp.training.surgery import pruned_layers
+from keras_pdp.training.surgery import check_model, pruned_layers
 from keras_pdp.training.wrapper import PDPWrapper
 
 
@@ -27,14 +27,15 @@ def load_plain_weights(model: keras.Model, path: str | os.PathLike[str]) -> None
     Raises:
         TypeError: If `model` is no Keras 3 model, or `path` no path.
         FileNotFoundError: If there is no such file.
-        ValueError: If the model has no wrappers or its pruning has begun, or the file
-            is not that of the model without its wrappers.
+        ValueError: If the model is not built, has no wrappers or its pruning has begun,
+            or the file is not that of the model without its wrappers.
 
     Example:
 
     >>> wrapped = wrap(build_model())
     >>> load_plain_weights(wrapped, "dense.weights.h5")
     """
+    check_model("load_plain_weights", model)
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` should be a file's path. Received: {path!r}.")
     wrappers = pruned_layers(model)
@@ -63,6 +64,9 @@ def load_plain_weights(model: keras.Model, path: str | os.PathLike[str]) -> None
     own = [v for v in model.variables if id(v) not in state]
     for variable, to in zip(plain.variables, own, strict=True):
         to.assign(ops.copy(read(variable)))
+    for _, layer in tree.walk(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with numbers made of its weights
 
 
 def _without_wrapper(layer: keras.Layer) -> keras.Layer:

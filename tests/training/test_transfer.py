@@ -57,6 +57,10 @@ def pruned_already():
     return model
 
 
+def not_built():
+    return keras.Sequential([PDPWrapper(layers.Dense(8)), layers.Dense(6)])
+
+
 @pytest.mark.parametrize("make", [backbone, classifier, subclassed])
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 def test_plain_weights_are_loaded_into_a_wrapped_model(make, suffix, tmp_path):
@@ -86,6 +90,19 @@ def test_wrappers_of_the_definition_take_plain_weights(tmp_path):
     np.testing.assert_array_equal(model(X), plain(X))
 
 
+def test_a_normalisation_computes_with_the_statistics_of_the_file(tmp_path):
+    def make(normalisation):
+        return keras.Sequential([keras.Input((6,)), normalisation, layers.Dense(2)])
+
+    adapted = layers.Normalization()
+    adapted.adapt(5.0 * X + 3.0)
+    plain = make(adapted)
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    wrapped = wrap(make(layers.Normalization()))
+    load_plain_weights(wrapped, tmp_path / "plain.weights.h5")
+    np.testing.assert_array_equal(wrapped(X), plain(X))
+
+
 def test_what_does_not_fit_is_refused_with_the_file(tmp_path):
     path = tmp_path / "plain.weights.h5"
     backbone().save_weights(path)
@@ -99,6 +116,8 @@ def test_what_does_not_fit_is_refused_with_the_file(tmp_path):
         (wrap(backbone()), tmp_path / "none.weights.h5", FileNotFoundError, "none"),
         (wrap(backbone()), 3, TypeError, "file's path. Received: 3"),
         ("model", path, TypeError, "Keras 3 model"),
+        (PDPWrapper(layers.Dense(2)), path, TypeError, "Keras 3 model"),
+        (not_built(), path, ValueError, "which is not built"),
     ]:
         with pytest.raises(error, match=message):
             load_plain_weights(model, file)
