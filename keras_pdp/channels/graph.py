@@ -80,6 +80,16 @@ def readable(model: Any) -> bool:
         return False
 
 
+def check_readable(model: keras.Model) -> None:
+    """Raises a ValueError where the graph of a model is not known."""
+    if not readable(model):
+        raise ValueError(
+            f"The graph of '{model.name}' can't be read: it is not built, or is a "
+            "subclassed model whose graph is in its code, or a layer in it has no "
+            "get_config. Express it as keras.Model(inputs, outputs) of such layers."
+        )
+
+
 def read(model: keras.Model) -> Graph:
     """The graph of a model for which `readable` is true."""
     if isinstance(model, keras.Sequential):

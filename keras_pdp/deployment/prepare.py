@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pdp.channels import graph
 from keras_pdp.deployment import map_layers
 from keras_pdp.deployment.conversion import check_backend, converted
 from keras_pdp.deployment.draft import Draft
@@ -19,8 +20,7 @@ from keras_pdp.deployment.sparse_inference import (
     judged,
 )
 from keras_pdp.deployment.symmetric_padding import pad_symmetrically
-from keras_pdp.training import rebuild
-from keras_pdp.training.surgery import pruned_layers
+from keras_pdp.training.surgery import check_kind, pruned_layers
 
 # How sparse the kernels are on which the result is judged.
 _SPARSITY = 0.9
@@ -69,7 +69,7 @@ def prepare_for_sparse_inference(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: it is no Keras model.
-        ValueError: the model is no functional one, is wrapped already, or has an op
+        ValueError: the model's graph can't be read, it is wrapped already, or has an op
             that the sparse kernels do not take and that can't be rewritten; the message
             names it and what to change.
         ExportError: the model cannot be converted to built-in ops.
@@ -115,12 +115,7 @@ def _prepared(model: keras.Model) -> tuple[keras.Model, Preparation]:
 
 
 def _check(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        kind = type(model)
-        raise TypeError(
-            "`prepare_for_sparse_inference` takes a Keras model. Received: "
-            f"{kind.__module__}.{kind.__qualname__}."
-        )
+    check_kind("prepare_for_sparse_inference", model)
     if pruned_layers(model):
         raise ValueError(
             f"'{model.name}' is wrapped already. Prepare it first, then wrap it, and "
@@ -132,11 +127,7 @@ def _check(model: Any) -> None:
             f"'{model.name}' has a model inside, {inner[0]!r}. Build it flat: "
             "keras.Model(inner.input, head(inner.output))."
         )
-    if not rebuild.possible(model) or not getattr(model, "inputs", None):
-        raise ValueError(
-            f"'{model.name}' is no functional model with known inputs. Express it as "
-            "keras.Model(inputs, outputs)."
-        )
+    graph.check_readable(model)
 
 
 def _functional(model: keras.Model) -> keras.Model:

@@ -22,7 +22,7 @@ from keras_pdp.deployment import dead_channels
 from keras_pdp.deployment.dead_channels import Verdict
 from keras_pdp.deployment.shrink_report import Change, LayerChange, ShrinkReport
 from keras_pdp.training import copies, rebuild
-from keras_pdp.training.surgery import named_wrappers
+from keras_pdp.training.surgery import check_kind, named_wrappers
 
 _ENDS = ("the model's input", "the model's output")
 
@@ -112,22 +112,12 @@ def shrink_with_report(model: keras.Model) -> tuple[keras.Model, ShrinkReport]:
 
 
 def _traced(model: Any) -> Trace:
-    if not isinstance(model, keras.Model):
-        kind = type(model)
-        raise TypeError(
-            "`shrink` takes a Keras 3 model. Received: "
-            f"{kind.__module__}.{kind.__qualname__}."
-        )
+    check_kind("shrink", model)
     if named_wrappers(model):
         raise ValueError(
             f"'{model.name}' still has PDPWrapper layers: shrink(strip(model))."
         )
-    if not graph.readable(model):
-        raise ValueError(
-            f"The graph of '{model.name}' can't be read: it is not built, or is a "
-            "subclassed model whose graph is in its code, or a layer in it has no "
-            "get_config. Express it as keras.Model(inputs, outputs) of such layers."
-        )
+    graph.check_readable(model)
     return follow.traced(model)
 
 

@@ -284,7 +284,10 @@ REFUSED = {
         lambda: keras.Sequential([keras.Input((SIZE, SIZE, 3)), net(dw())]),
         "a model inside",
     ),
-    "not built": (lambda: keras.Sequential([L.Dense(3)]), "no functional model"),
+    "not built": (
+        lambda: keras.Sequential([L.Dense(3)]),
+        "can't be read: it is not built",
+    ),
 }
 
 
@@ -311,7 +314,7 @@ def test_a_refusal_names_all_kinds_of_ops_at_once():
 
 @pytest.mark.parametrize("wrong", [None, "model.keras", keras.layers.Dense(2)])
 def test_what_is_no_model(wrong):
-    with pytest.raises(TypeError, match="takes a Keras model"):
+    with pytest.raises(TypeError, match="takes a Keras 3 model"):
         prepare_for_sparse_inference(wrong)
 
 
