@@ -57,6 +57,11 @@ class Method(abc.ABC):
         return ""
 
     @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """Errors that are a peer's inability, and a result; ours are faults."""
+        return ()
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables that its process needs."""
         return {}

@@ -1,6 +1,5 @@
 """The peers of the accuracy benchmark: tfmot, through Keras 2, and PQuantML."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,16 @@ TAIL = 0.1  # of the run, with the mask that it ends with
 TAU = 1e-5  # PQuantML's own
 
 
+class Peer(Method):
+    """A method of others: that it can't do something is a result."""
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        return ValueError, TypeError, AttributeError, NotImplementedError
+
+
 @dataclass(frozen=True)
-class Tfmot(Method):
+class Tfmot(Peer):
     """`prune_low_magnitude` with `PolynomialDecay`, on the same net in Keras 2."""
 
     title: str = "tfmot"
@@ -82,7 +89,7 @@ class Tfmot(Method):
 
 
 @dataclass(frozen=True)
-class PQuant(Method):
+class PQuant(Peer):
     """PQuantML's PDP on Keras 3, without quantisation."""
 
     title: str = "PQuantML's PDP"
@@ -116,7 +123,7 @@ class PQuant(Method):
         plain = task.net(keras)
         if structured:  # else half of the classes would go
             pruning.disable_pruning_for_layers = [plain.layers[-1].name]
-        model = _took(lambda: add_compression_layers(plain, config))
+        model = add_compression_layers(plain, config)
         return Prepared(
             keras,
             model,
@@ -135,17 +142,6 @@ class PQuant(Method):
             "computed and not used; channels are a share of every layer's outputs, "
             "but for the last one's"
         )
-
-
-def _took(convert: Callable[[], Any]) -> Any:
-    """A net that the peer can take; else how it fails, for the table."""
-    try:
-        return convert()
-    except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        first = str(error).strip().splitlines() or [""]
-        raise Refused(
-            f"can't take the net: {type(error).__name__}: {first[0][:120]}"
-        ) from error
 
 
 def _plain_weights(trained: Any, plain: Any) -> list[Array]:

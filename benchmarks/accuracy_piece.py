@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,6 +102,8 @@ def run(piece: Piece, task: Task) -> Record:
         trained = train(task, method.prepare(task))
     except Refused as reason:
         return {**record, "refused": str(reason)}
+    except method.failures as error:
+        return {**record, "refused": f"fails: {gist(error)}"}
     net = task.case.net(keras)
     write_weights(net, trained.weights)
     return {
@@ -113,6 +116,18 @@ def run(piece: Piece, task: Task) -> Record:
         "seconds": round(trained.seconds, 2),
         "cpu_seconds": round(trained.cpu_seconds, 2),
     }
+
+
+def gist(error: Exception) -> str:
+    """The cause in one line: Keras puts it among colours, callers and arguments."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines()]
+    around = "Exception encountered", "in user code", "Arguments received"
+    told = [line for line in lines if line and not any(w in line for w in around)]
+    causes = [line for line in told if re.match(r"\w+Error: .", line)]
+    if causes:
+        return causes[-1]
+    return f"{type(error).__name__}: {told[0] if told else 'without a word'}"
 
 
 def _shrunk(net: keras.Model, task: Task) -> Record:

@@ -69,10 +69,16 @@ def name_of(target: Target) -> str:
 
 def _how(case: Case) -> str:
     mirrored = ", half of the images mirrored" if case.flip else ""
+    start = (
+        " It starts from weights that were trained on the validation examples as well, "
+        "which therefore flatter every method."
+        if case.start
+        else ""
+    )
     return (
         f"{case.training:,} training, {case.validation:,} validation and "
         f"{case.test:,} test examples; {case.epochs} epochs in batches of "
-        f"{case.batch}, {case.optimizer}{mirrored}."
+        f"{case.batch}, {case.optimizer}{mirrored}.{start}"
     )
 
 

@@ -17,7 +17,8 @@ from benchmarks import accuracy_store as store
 from benchmarks.accuracy_cases import CASES, SGD, Case
 from benchmarks.accuracy_data import Data, Split, batches, cut
 from benchmarks.accuracy_methods import WRAPPED, Dense
-from benchmarks.accuracy_piece import METHODS, configuration, run
+from benchmarks.accuracy_peers import Tfmot
+from benchmarks.accuracy_piece import METHODS, configuration, gist, run
 from benchmarks.accuracy_report import markdown
 from benchmarks.accuracy_store import Piece
 from benchmarks.accuracy_targets import (
@@ -37,6 +38,9 @@ from benchmarks.accuracy_task import (
     train,
     write_weights,
 )
+
+# Masks that are hard from the start are what two of the methods are.
+pytestmark = pytest.mark.filterwarnings("ignore:In . of . kernels kappa")
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 10
@@ -175,6 +179,40 @@ def test_a_net_that_is_changed_before_training_is_refused():
     other.layers[1].set_weights([w + 1 for w in other.layers[1].get_weights()])
     with pytest.raises(Refused, match="changes the net before it is trained"):
         train(given, Prepared(keras, other, read_weights))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("too long", "ValueError: too long"),
+        (
+            "Exception encountered when calling f().\n\n"
+            "\x1b[1mInput 0 is wrong\x1b[0m\n\nArguments received by f():\n  • x=1",
+            "ValueError: Input 0 is wrong",
+        ),
+        (
+            "in user code:\n    File a\n    TypeError: Exception encountered in g\n"
+            "    in user code:\n    ValueError: shape (3, 4) is not supported.\n • x=1",
+            "ValueError: shape (3, 4) is not supported.",
+        ),
+        ("", "ValueError: without a word"),
+    ],
+)
+def test_the_cause_of_a_failure_in_one_line(text, expected):
+    assert gist(ValueError(text)) == expected
+
+
+def test_a_peer_that_fails_is_a_result_and_we_are_a_fault(monkeypatch):
+    def fails(*_):
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(Tfmot, "prepare", fails)
+    monkeypatch.setattr(type(METHODS["ours"]), "prepare", fails)
+    given = task(Weights(0.5))
+    found = run(Piece("tiny", "tfmot", Weights(0.5), 0), given)
+    assert found["refused"] == "fails: ValueError: no such layer"
+    with pytest.raises(ValueError, match="no such layer"):
+        run(Piece("tiny", "ours", Weights(0.5), 0), given)
 
 
 def test_batches_depend_on_seed_epoch_and_step_alone():
