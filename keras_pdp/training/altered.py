@@ -229,9 +229,12 @@ def _altered(origin: Any, makes_wrappers: bool) -> type[keras.Layer]:
 
 
 def _places(root: keras.Layer, prefix: str = "") -> dict[str, keras.Layer]:
-    """The layers that can be replaced, by where they are, such as `encoder/0/dense`."""
+    """The layers that can be replaced, by where they are, such as `encoder/0/head`.
+
+    In a graph by number: names that Keras counts up are others in every instance.
+    """
     graph = rebuild.possible(root)
-    held = {x.name: x for x in root.layers} if graph else slots(root)
+    held = {str(n): x for n, x in enumerate(root.layers)} if graph else slots(root)
     found: dict[str, keras.Layer] = {}
     for name, layer in held.items():
         place = f"{prefix}{name}"

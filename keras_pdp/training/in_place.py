@@ -127,7 +127,8 @@ def _filled(
     swap = {}
     for place, layer in theirs.items():
         mine = ours[place]
-        if type(bare(mine)) is not type(bare(layer)):
+        # The old one may be of an altered subclass, which behaves as its class.
+        if not isinstance(bare(layer), type(bare(mine))):
             _refuse(old, f"made again it has a {type(mine).__name__} at '{place}'")
         if id(layer) in made:
             swap[id(mine)] = made[id(layer)][1]
@@ -278,8 +279,10 @@ def own_variables(owner: keras.Layer) -> list[keras.Variable]:
 
 
 def _refuse(model: keras.Layer, why: str, cause: Exception | None = None) -> NoReturn:
+    # Not its `__name__`, which in an altered class is the one for the file.
+    kind = type(model).__qualname__.split(".")[-1]
     raise ValueError(
-        f"No faithful copy of '{model.name}' (a {type(model).__name__}) can be made: "
+        f"No faithful copy of '{model.name}' (a {kind}) can be made: "
         f"{why}. Use PDPWrapper(layer) in its definition, or build it as a functional "
         "model."
     ) from cause

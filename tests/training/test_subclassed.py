@@ -135,6 +135,29 @@ class Wide(keras.Model):
         return {**logs, "tracked": self.tracker.result()}
 
 
+class Unnamed(keras.Model):
+    """In graphs, layers whose names Keras counts up from one instance to the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = keras.Sequential([layers.Dense(8, "relu"), layers.Dense(6)])
+        self.branches = UnnamedGraph()
+
+    def call(self, inputs):
+        return self.branches(self.encoder(inputs))
+
+
+class UnnamedGraph(keras.Model):
+    def __init__(self):
+        inputs = keras.Input((6,))
+        left, right = layers.Dense(4)(inputs), layers.Dense(4, "tanh")(inputs)
+        both = layers.Multiply()([layers.Dense(4)(right), left])
+        super().__init__(inputs, layers.Dense(1)(both))
+
+    def get_config(self):
+        return {}
+
+
 def functional_in_functional():
     inputs = keras.Input((6,))
     return keras.Model(
@@ -155,10 +178,12 @@ MODELS = {
     "shared": lambda: built(Shared()),
     "own build": lambda: built(OwnBuild()),
     "functional": lambda: Wide(8),
+    "unnamed": lambda: built(Unnamed()),
+    "unnamed graph": UnnamedGraph,
     "functional in functional": functional_in_functional,
 }
 CLASSES = {c.__name__: c for c in (Chain, Held, Nested, Shared, OwnBuild, Wide)}
-CLASSES["Block"] = Block
+CLASSES |= {"Block": Block, "Unnamed": Unnamed, "UnnamedGraph": UnnamedGraph}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
