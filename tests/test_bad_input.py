@@ -232,7 +232,7 @@ BAD_VALUES = {
     "wrap a subclassed model": (
         lambda: pdp.wrap(subclassed()),
         ValueError,
-        r"(?s)No faithful copy of 'net'.*get_config.*PDPWrapper\(layer\)",
+        r"(?s)No faithful copy of 'net.*get_config.*PDPWrapper\(layer\)",
     ),
     "strip an object": (lambda: pdp.strip(None), TypeError, "NoneType"),
     "pruned_layers of a list": (
@@ -278,7 +278,7 @@ BAD_VALUES = {
     "prepare a path": (
         lambda: pdp.prepare_for_sparse_inference("model.keras"),
         TypeError,
-        "Keras model.*builtins.str",
+        "Keras 3 model.*builtins.str",
     ),
     "prepare a wrapped model": (
         lambda: pdp.prepare_with_report(pdp.wrap(built())),
