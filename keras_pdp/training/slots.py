@@ -52,12 +52,14 @@ def put(owner: keras.Layer, swap: Swap) -> None:
     Raises:
         ValueError: If the owner takes no layers any more, because it is built.
     """
+    at = {id(layer): number for number, layer in enumerate(tree.children(owner))}
     held = [(name, value) for name, value in attributes(owner) if any(_held(value))]
+    held.sort(key=lambda each: min(at[id(layer)] for _, layer in _held(each[1])))
     swapped = [(name, _mapped(value, swap)) for name, value in held]
-    for name, value in held:
-        # Keras forgets what is taken out of a list, not what is overwritten.
-        setattr(owner, name, [layer for _, layer in _held(value)])
-        getattr(owner, name).clear()
+    # Keras forgets what is taken out of a list, not what is overwritten.
+    owner.taken_out = [layer for _, value in held for _, layer in _held(value)]
+    owner.taken_out.clear()
+    del owner.taken_out
     for name, value in swapped:
         setattr(owner, name, value)
 
@@ -82,7 +84,10 @@ def retire(layer: keras.Layer, owner: keras.Layer, place: str) -> None:
 def attributes(owner: keras.Layer) -> list[tuple[str, Any]]:
     """What the owner's class keeps in an owner, without what Keras keeps there."""
     own = _keras_names(isinstance(owner, keras.Model))
-    return [(name, value) for name, value in vars(owner).items() if name not in own]
+    held = dict(vars(owner))
+    if hasattr(owner, "named_children"):
+        held |= owner.named_children()  # where PyTorch keeps the layers in attributes
+    return [(name, value) for name, value in held.items() if name not in own]
 
 
 @functools.cache
@@ -92,7 +97,10 @@ def _keras_names(model: bool) -> frozenset[str]:
     if model:
         owner.compile("sgd", "mse")
     owner.held = keras.Layer()  # some come with the first layer
-    return frozenset(vars(owner)) - {"held"}
+    names = set(vars(owner))
+    if hasattr(owner, "named_children"):
+        names |= dict(owner.named_children()).keys()
+    return frozenset(names) - {"held"}
 
 
 def _held(value: Any) -> Iterator[tuple[tuple[Any, ...], keras.Layer]]:

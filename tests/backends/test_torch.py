@@ -1,9 +1,12 @@
 """Loops of one's own on PyTorch."""
 
 import keras
+import numpy as np
+import pytest
 import torch
+from keras import layers, ops
 
-from keras_pdp import PDPCallback
+from keras_pdp import PDPCallback, pruned_layers, sparsity_report, strip, wrap
 from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
 
 
@@ -43,3 +46,32 @@ def test_a_train_step_of_ones_own(tmp_path):
         X, Y, epochs=STEPS, verbose=0, callbacks=[PDPCallback(SPARSITY)]
     ).history["own"]
     assert_trained(model, losses, tmp_path)
+
+
+class Chain(keras.Model):
+    """PyTorch keeps these layers beside the attributes, but for the one in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Dense(8, activation="relu")
+        self.rest = [layers.Dense(8)]
+        self.out = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.rest[0](self.first(inputs)))
+
+
+def test_a_subclassed_model_is_wrapped_and_stripped():
+    model = Chain()
+    expected = ops.convert_to_numpy(model(X))
+    wrapped = wrap(model)
+    assert len(pruned_layers(wrapped)) == 3
+    np.testing.assert_array_equal(ops.convert_to_numpy(wrapped(X)), expected)
+    wrapped.compile("adam", "mse")
+    wrapped.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(SPARSITY)])
+    stripped = strip(wrapped)
+    assert type(stripped) is Chain and not pruned_layers(stripped)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(stripped(X)), ops.convert_to_numpy(wrapped(X))
+    )
+    assert sparsity_report(stripped).sparsity == pytest.approx(SPARSITY, abs=0.01)
