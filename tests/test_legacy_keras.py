@@ -14,7 +14,7 @@ TFMOT = "import tensorflow_model_optimization"
 # What matters of it where it is not installed.
 FAKE_TFMOT = "import os; os.environ['TF_USE_LEGACY_KERAS'] = '1'"
 
-# TensorFlow may import Keras 2 for itself, where `tf.keras` is it: note who asks for it.
+# TensorFlow may import Keras 2 for itself, where `tf.keras` is it: note who asks.
 PROGRAM = """
 import sys
 
