@@ -161,7 +161,10 @@ def _report(asked: Run, table: bool, plot: bool) -> None:
     if plot:
         from benchmarks.accuracy_picture import draw
 
-        draw(found, METHODS, path.with_suffix(".png"))
+        try:
+            draw(found, METHODS, path.with_suffix(".png"))
+        except ValueError as error:
+            sys.exit(str(error))
 
 
 def _arguments() -> argparse.Namespace:
