@@ -23,7 +23,7 @@ MAY_IMPORT = {
 FRAMEWORKS = {
     "tensorflow": ("training/compiled.py", "deployment/"),
     "jax": ("training/compiled.py",),
-    "torch": (),
+    "torch": ("training/random_states.py",),
     "tf_keras": (),
     "tensorflow_model_optimization": (),
     "tensorflow_datasets": (),

@@ -5,13 +5,12 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
+
+from keras_pdp.training import random_states
 
 # What a folder is called while it is written. Killed there, it is never read.
 _UNFINISHED = "unfinished"
@@ -39,6 +38,9 @@ class Backup(keras.callbacks.Callback):
     training is over, so that a kill before the model is saved costs nothing. A model
     whose backup is complete is not trained again, which a warning says: `delete()` it,
     or take another folder.
+
+    On PyTorch, layers that have no seed of their own draw from the generator of the
+    process: the CPU's is in it, those of GPUs are not.
 
     What other callbacks remember (the patience of EarlyStopping, the best value of
     ModelCheckpoint) is not in it. Put it last, so that it sees what they have set.
@@ -90,7 +92,7 @@ class Backup(keras.callbacks.Callback):
         try:
             _check_shapes(self.model, finished[-1] / _SHAPES)
             self._keras(finished[-1]).on_train_begin()
-            _set_random_states(self.model, finished[-1] / _RANDOM)
+            random_states.restore(self.model, finished[-1] / _RANDOM)
         except _DAMAGE as error:
             raise ValueError(
                 f"The backup {finished[-1]} is damaged, or not one of this model, '"
@@ -108,7 +110,7 @@ class Backup(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         draft = self._draft()
         self._keras(draft).on_epoch_end(epoch)
-        _save_random_states(self.model, draft / _RANDOM)
+        random_states.save(self.model, draft / _RANDOM)
         shapes = json.dumps(_shapes(self.model))
         (draft / _SHAPES).write_text(shapes, encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
@@ -170,29 +172,6 @@ def _check_shapes(model: keras.Model, path: Path) -> None:
                 f"Expected {tuple(variable.shape)} as the shape of '{variable.path}'; "
                 f"in it, it is {tuple(shape)}."
             )
-
-
-def _random_states(model: keras.Model) -> Iterator[keras.Variable]:
-    """The variables that Keras saves in no file: the states of seed generators."""
-    saved = {id(variable) for variable in model.weights}
-    return (v for v in model.variables if id(v) not in saved)
-
-
-def _save_random_states(model: keras.Model, path: Path) -> None:
-    np.savez(path, *(ops.convert_to_numpy(v) for v in _random_states(model)))
-
-
-def _set_random_states(model: keras.Model, path: Path) -> None:
-    with np.load(path, allow_pickle=False) as file:
-        states = [file[f"arr_{number}"] for number in range(len(file.files))]
-    variables = list(_random_states(model))
-    if len(states) != len(variables):
-        raise ValueError(
-            f"Expected the states of {len(variables)} random generators; it has "
-            f"{len(states)}."
-        )
-    for variable, state in zip(variables, states, strict=True):
-        variable.assign(state)
 
 
 def _flush(path: Path) -> None:

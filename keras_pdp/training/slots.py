@@ -86,8 +86,14 @@ def attributes(owner: keras.Layer) -> list[tuple[str, Any]]:
     own = _keras_names(isinstance(owner, keras.Model))
     held = dict(vars(owner))
     if hasattr(owner, "named_children"):
-        held |= owner.named_children()  # where PyTorch keeps the layers in attributes
+        held |= _modules(owner)
     return [(name, value) for name, value in held.items() if name not in own]
+
+
+def _modules(owner: keras.Layer) -> dict[str, Any]:
+    """Where PyTorch keeps the layers in attributes, those of two names twice."""
+    every = owner.named_modules(remove_duplicate=False)
+    return {name: module for name, module in every if name and "." not in name}
 
 
 @functools.cache
@@ -99,7 +105,7 @@ def _keras_names(model: bool) -> frozenset[str]:
     owner.held = keras.Layer()  # some come with the first layer
     names = set(vars(owner))
     if hasattr(owner, "named_children"):
-        names |= dict(owner.named_children()).keys()
+        names |= _modules(owner).keys()
     return frozenset(names) - {"held"}
 
 
