@@ -1,5 +1,6 @@
 """PDPCallback: reads the schedule, sets the wrappers, writes floats to the logs."""
 
+import threading
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -148,6 +149,7 @@ class PDPCallback(keras.callbacks.Callback):
         self._reach = 1.0
         self._run_epochs = 1
         self._steps_per_epoch: int | None = None
+        self._thread = threading.get_ident()
         self._epoch = 0
         self._steps = 0  # done before this epoch
         self._batch = 0  # done in this epoch
@@ -228,6 +230,7 @@ class PDPCallback(keras.callbacks.Callback):
             wrapper.driven = True
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._thread = threading.get_ident()
         self._run_epochs = self.epochs or self.params["epochs"]
         self._steps_per_epoch = self.params.get("steps")
         self._steps = self._batch = self._epoch = 0
@@ -245,6 +248,13 @@ class PDPCallback(keras.callbacks.Callback):
         self.update(self._position())
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if threading.get_ident() != self._thread:
+            raise ValueError(
+                "Expected PDPCallback in a list, `callbacks=[PDPCallback(...)]`. "
+                f"Received it by itself; Keras on {keras.backend.backend()} then runs "
+                "it beside the training, and masks would change in the middle of a "
+                "step."
+            )
         self._batch = batch + 1  # the last one of an execution of several steps
         self.update(self._position())
 

@@ -512,3 +512,14 @@ def test_a_budget_nobody_can_share_is_an_error_before_training(callback, message
 def test_a_budget_without_takers_is_an_error():
     with pytest.raises(ValueError, match="brings its own sparsity"):
         net(NofM(2, 4)).fit(X, Y, verbose=0, callbacks=[PDPCallback(0.5)])
+
+
+def test_by_itself_it_prunes_or_is_refused():
+    """Where Keras would run it beside the training, and masks would race."""
+    model = net()
+    fit = {"epochs": 2, "verbose": 0, "callbacks": PDPCallback(0.5)}
+    if keras.backend.backend() == "tensorflow":
+        assert model.fit(X, Y, **fit).history["sparsity"][-1] == 0.5
+        return
+    with pytest.raises(ValueError, match=r"in a list, `callbacks=\[PDPCallback"):
+        model.fit(X, Y, **fit)

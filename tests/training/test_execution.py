@@ -45,7 +45,7 @@ def trained(model, epochs=5, callback=None):
         batch_size=8,
         shuffle=False,
         verbose=0,
-        callbacks=callback,
+        callbacks=[callback],
     ).history
 
 
