@@ -26,7 +26,7 @@ BACKEND = keras.backend.backend()
 OF_FILES = ("benchmarks", "deployment", "test_quickstart.py", "tutorials")
 OF_PROCESSES = ("distribution", "sparsity/test_backends.py")
 # In the same folders, but about Keras models alone.
-OF_MODELS = ("deployment/test_prepare.py", "deployment/test_shrink.py")
+OF_MODELS = ("deployment/test_shrink.py",)
 
 
 def pytest_configure(config):

@@ -48,6 +48,7 @@ def full_disk(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.tensorflow("to_tflite converts Keras models on TensorFlow")
 def test_an_export_to_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     path = tmp_path / "model.tflite"
     plain = keras.Sequential([keras.Input((64,)), keras.layers.Dense(128)])
@@ -106,6 +107,7 @@ def unwritable(tmp_path: Path) -> Path:
     return kernel
 
 
+@pytest.mark.tensorflow("to_tflite converts Keras models on TensorFlow")
 def test_an_export_to_a_closed_folder_fails_before_any_work(tmp_path):
     folder = unwritable(tmp_path)
     before = sorted(folder.iterdir())

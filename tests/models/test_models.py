@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_pdp import PDPCallback, pruned_layers, sparsity_report, strip, wrap
 from keras_pdp.training.surgery import named_wrappers
+from tests import compare
 
 RNG = np.random.default_rng(0)
 
@@ -60,7 +61,7 @@ def test_backbones_of_keras_hub(make, tmp_path):
     wrapped = wrap(model)
     assert isinstance(wrapped, type(model))
     for a, b in zip(*map(keras.tree.flatten, (wrapped(x), model(x))), strict=True):
-        np.testing.assert_array_equal(a, b)
+        compare.assert_array_equal(a, b)
     trained(wrapped, x)
     report = sparsity_report(wrapped)
     pruned = [t for t in report.tensors if t.how != "not wrapped"]
@@ -78,7 +79,7 @@ def test_backbones_of_keras_hub(make, tmp_path):
     assert stripped.get_config() == model.get_config()
     for other in (again, stripped):
         for a, b in zip(*map(keras.tree.flatten, (other(x), wrapped(x))), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+            compare.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Not pruned")
@@ -100,7 +101,7 @@ def test_a_backbone_inside_a_model_of_ones_own():
     trained(wrapped, x["token_ids"])
     stripped = strip(wrapped)
     assert stripped.get_config() == model.get_config()
-    np.testing.assert_allclose(
+    compare.assert_allclose(
         stripped(x["token_ids"]), wrapped(x["token_ids"]), rtol=1e-6, atol=1e-6
     )
 
@@ -131,7 +132,7 @@ def test_applications(application, size):
     model = make(input_shape=(size, size, 3), weights=None, classes=3)
     wrapped = wrap(model)
     x = RNG.uniform(0, 255, (2, size, size, 3)).astype("float32")
-    np.testing.assert_array_equal(wrapped(x), model(x))
+    compare.assert_array_equal(wrapped(x), model(x))
     kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
     assert sum(len(w.kernels) for w in pruned_layers(wrapped)) == len(kernels)
     pdp = PDPCallback(0.9)
@@ -139,5 +140,5 @@ def test_applications(application, size):
     pdp.update(1.0)
     stripped = strip(wrapped)
     assert sparsity_report(stripped).sparsity == pytest.approx(0.9, abs=1e-3)
-    np.testing.assert_array_equal(stripped(x), wrapped(x))
+    compare.assert_array_equal(stripped(x), wrapped(x))
     assert stripped.get_config() == model.get_config()

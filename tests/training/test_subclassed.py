@@ -14,6 +14,7 @@ from keras_pdp import (
     wrap,
 )
 from keras_pdp.training.surgery import named_wrappers
+from tests import compare
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 6)).astype("float32")
@@ -196,7 +197,7 @@ def assert_same_weights(one, other):
         weights_by_path(one), weights_by_path(other), strict=True
     ):
         assert name == other_name
-        np.testing.assert_array_equal(a, b)
+        compare.assert_array_equal(a, b)
 
 
 @every_model
@@ -206,7 +207,7 @@ def test_strip_of_wrap_is_the_model(name):
         variable.assign(RNG.normal(size=variable.shape))
     before = weights_by_path(model)
     wrapped = wrap(model)
-    np.testing.assert_array_equal(wrapped(X), model(X))
+    compare.assert_array_equal(wrapped(X), model(X))
     assert isinstance(wrapped, type(model))
     # Nothing missing, nothing twice, and only the masks' state more.
     kernels = [k for w in pruned_layers(wrapped) for k in w.kernels]
@@ -220,9 +221,9 @@ def test_strip_of_wrap_is_the_model(name):
     assert type(stripped) is type(model)
     assert stripped.name == model.name
     assert_same_weights(stripped, model)
-    np.testing.assert_array_equal(stripped(X), model(X))
+    compare.assert_array_equal(stripped(X), model(X))
     for (_, then), (_, now) in zip(before, weights_by_path(model), strict=True):
-        np.testing.assert_array_equal(now, then)  # the argument is not touched
+        compare.assert_array_equal(now, then)  # the argument is not touched
     ours = {id(v) for v in model.variables}
     assert not ours & {id(v) for v in (*wrapped.variables, *stripped.variables)}
 
@@ -240,7 +241,7 @@ def test_it_trains_is_saved_and_strips(name, tmp_path):
     with keras.saving.custom_object_scope(CLASSES):
         again = keras.models.load_model(path)
     assert type(again).__mro__[-4:] == type(wrapped).__mro__[-4:]
-    np.testing.assert_array_equal(again(X), expected)
+    compare.assert_array_equal(again(X), expected)
     assert sparsity_report(again).zeros == sparsity_report(wrapped).zeros
     again.fit(X, Y, epochs=1, verbose=0, callbacks=[PDPCallback(0.5)])
 
@@ -248,10 +249,10 @@ def test_it_trains_is_saved_and_strips(name, tmp_path):
     wrapped.save_weights(weights)
     fresh = wrap(MODELS[name]())
     fresh.load_weights(weights)
-    np.testing.assert_array_equal(fresh(X), expected)
+    compare.assert_array_equal(fresh(X), expected)
 
     stripped = strip(wrapped)
-    np.testing.assert_array_equal(stripped(X), expected)
+    compare.assert_array_equal(stripped(X), expected)
     assert sparsity_report(stripped).zeros == sparsity_report(wrapped).zeros
 
 
@@ -272,7 +273,7 @@ def test_what_was_set_after_construction_is_copied():
     model.scale = 3.0
     model.hidden.trainable = False
     wrapped = wrap(model)
-    np.testing.assert_array_equal(wrapped(X), model(X))
+    compare.assert_array_equal(wrapped(X), model(X))
     assert len(wrapped.trainable_variables) == 2
     model.trainable = False
     assert wrap(model).trainable_variables == []
@@ -316,7 +317,7 @@ def test_what_a_functional_class_holds_is_copied_and_stays_tied(tmp_path):
     inputs = keras.Input((6,))
     for original in (model, keras.Model(inputs, model(inputs))):
         wrapped = wrap(original)
-        np.testing.assert_array_equal(wrapped(X), model(X))
+        compare.assert_array_equal(wrapped(X), model(X))
         ours = {id(v) for v in (*model.variables, *model.optimizer.variables)}
         assert not ours & {id(v) for v in wrapped.variables}
         copy = next(x for x in (wrapped, *wrapped.layers) if isinstance(x, WithParts))
@@ -326,11 +327,11 @@ def test_what_a_functional_class_holds_is_copied_and_stays_tied(tmp_path):
         assert len(pruned_layers(wrapped)) == 2
         copy.get_layer("hidden").layer.kernel.assign(np.zeros((6, 8)))
         bias = copy.get_layer("hidden").layer.bias
-        np.testing.assert_array_equal(copy.features(X)[0], bias)
+        compare.assert_array_equal(copy.features(X)[0], bias)
     with pytest.warns(UserWarning, match="is stripped at"):
         stripped = strip(wrap(model))
     assert type(stripped) is WithParts
-    np.testing.assert_array_equal(stripped.features(X), model.features(X))
+    compare.assert_array_equal(stripped.features(X), model.features(X))
 
 
 class Wrapped(keras.Model):
@@ -372,7 +373,7 @@ def test_wrappers_of_the_definition_are_found_and_stripped(make, tmp_path):
     assert sparsity_report(model).sparsity == pytest.approx(0.5, abs=0.05)
     stripped = strip(model)
     assert pruned_layers(stripped) == []
-    np.testing.assert_array_equal(
+    compare.assert_array_equal(
         stripped.predict(X, verbose=0), model.predict(X, verbose=0)
     )
     # Its class would make wrappers again; the file says that there are none.
@@ -380,9 +381,7 @@ def test_wrappers_of_the_definition_are_found_and_stripped(make, tmp_path):
     with keras.saving.custom_object_scope({"Wrapped": Wrapped, "Holder": Holder}):
         again = keras.models.load_model(tmp_path / "stripped.keras")
     assert pruned_layers(again) == []
-    np.testing.assert_array_equal(
-        again.predict(X, verbose=0), model.predict(X, verbose=0)
-    )
+    compare.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
 class Closure(keras.Model):
@@ -505,7 +504,7 @@ def test_what_has_no_faithful_copy_is_refused_with_the_reason(make, reason):
     before = model(*inputs)
     with pytest.raises(ValueError, match=rf"(?s)No faithful copy of .*{reason}"):
         wrap(model)
-    np.testing.assert_array_equal(model(*inputs), before)
+    compare.assert_array_equal(model(*inputs), before)
 
 
 class Demanding(keras.Model):
@@ -532,10 +531,10 @@ def test_what_is_asked_of_the_copy_leaves_no_trace():
     stripped = strip(wrapped)
     expected = model(X, training=False)
     for copy in (wrapped, stripped):
-        np.testing.assert_array_equal(copy(X, training=False), expected)
+        compare.assert_array_equal(copy(X, training=False), expected)
     for then, now in zip(state, model.variables, strict=True):
         if now.path != model.random.state.path:
-            np.testing.assert_array_equal(then, now)
+            compare.assert_array_equal(then, now)
 
 
 def test_a_layer_whose_kernel_is_read_can_be_left_out():
@@ -550,9 +549,10 @@ def test_a_layer_whose_kernel_is_read_can_be_left_out():
     model = built(Tied())
     wrapped = wrap(model, select=lambda layer: layer is model.out)
     assert len(pruned_layers(wrapped)) == 1
-    np.testing.assert_array_equal(wrapped(X), model(X))
+    compare.assert_array_equal(wrapped(X), model(X))
 
 
+@pytest.mark.tensorflow("its training step is one of TensorFlow's")
 def test_two_models_with_an_optimizer_each():
     """A GAN: `call` is not defined, and each part has its optimizer."""
 
@@ -597,7 +597,7 @@ def test_two_models_with_an_optimizer_each():
     for each in (model.generator, model.critic):
         plain = strip(each)
         zeros += sparsity_report(plain).zeros
-        np.testing.assert_array_equal(
+        compare.assert_array_equal(
             plain.predict(X, verbose=0), each.predict(X, verbose=0)
         )
     assert zeros == round(0.7 * 144)  # one budget over both

@@ -286,6 +286,7 @@ def test_a_lambda_keeps_its_closure():
     assert_equal(strip(wrapped).predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+@pytest.mark.tensorflow("its inputs are strings")
 def test_a_vocabulary_is_copied():
     text = layers.TextVectorization(output_sequence_length=3)
     text.adapt(["one two three", "two three four"])

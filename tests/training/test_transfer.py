@@ -14,6 +14,7 @@ from keras_pdp import (
     strip,
     wrap,
 )
+from tests import compare
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 6)).astype("float32")
@@ -73,7 +74,7 @@ def test_plain_weights_are_loaded_into_a_wrapped_model(make, suffix, tmp_path):
     wrapped = wrap(make())
     before = [v.numpy() for w in pruned_layers(wrapped) for v in (w.frozen,)]
     load_plain_weights(wrapped, path)
-    np.testing.assert_array_equal(wrapped(X), model(X))
+    compare.assert_array_equal(wrapped(X), model(X))
     assert [bool(w.frozen.numpy()) for w in pruned_layers(wrapped)] == before
     assert not any(k.has_target for w in pruned_layers(wrapped) for k in w.kernels)
     with pytest.raises(ValueError):  # what it is for
@@ -87,7 +88,7 @@ def test_wrappers_of_the_definition_take_plain_weights(tmp_path):
         [keras.Input((6,)), PDPWrapper(layers.Dense(8, "relu")), layers.Dense(6)]
     )
     load_plain_weights(model, tmp_path / "plain.weights.h5")
-    np.testing.assert_array_equal(model(X), plain(X))
+    compare.assert_array_equal(model(X), plain(X))
 
 
 def test_a_normalisation_computes_with_the_statistics_of_the_file(tmp_path):
@@ -100,7 +101,7 @@ def test_a_normalisation_computes_with_the_statistics_of_the_file(tmp_path):
     plain.save_weights(tmp_path / "plain.weights.h5")
     wrapped = wrap(make(layers.Normalization()))
     load_plain_weights(wrapped, tmp_path / "plain.weights.h5")
-    np.testing.assert_array_equal(wrapped(X), plain(X))
+    compare.assert_array_equal(wrapped(X), plain(X))
 
 
 def test_what_does_not_fit_is_refused_with_the_file(tmp_path):
@@ -137,7 +138,7 @@ def test_a_backbone_is_frozen_and_then_trained():
     for then, now in zip(
         dense, [v for v in inner.weights if v.name == "kernel"], strict=True
     ):
-        np.testing.assert_array_equal(then, now.numpy())
+        compare.assert_array_equal(then, now.numpy())
     inner.trainable = True
     wrapped.compile("adam", "mse")
     wrapped.fit(X, Y, initial_epoch=2, epochs=4, verbose=0, callbacks=[pdp])
@@ -149,4 +150,4 @@ def test_a_backbone_is_frozen_and_then_trained():
     )
     stripped = strip(wrapped)
     assert sparsity_report(stripped).sparsity == pytest.approx(0.6, abs=0.01)
-    np.testing.assert_array_equal(stripped(X), wrapped(X))
+    compare.assert_array_equal(stripped(X), wrapped(X))
