@@ -91,8 +91,8 @@ class Mirrored(keras.utils.PyDataset):
     With a teacher, the label of an image is followed by what the teacher says of it,
     averaged over the image and its mirror image: two looks are better than one. It is
     asked once, before the training. Shifting the images as well would teach more in a
-    long training; in a short one, the net and its teacher seeing the same was better on
-    the validation images.
+    long training; in this short one, leaving it out was better on the validation
+    images.
     """
 
     def __init__(self, teacher=None):
