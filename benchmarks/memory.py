@@ -11,6 +11,8 @@ benchmarks/results/memory.md and .json when all nets are run.
 """
 
 import argparse
+import datetime
+import importlib.metadata
 import json
 import math
 import os
@@ -137,12 +139,14 @@ def measured(net: str, kind: str) -> dict[str, Any]:
     return {"net": net, "kind": kind, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], date: str) -> str:
+    backend = keras.backend.backend()
     lines = [
         "# Memory",
         "",
-        f"Made by `python -m benchmarks.memory`: Keras {keras.__version__}, "
-        f"{keras.backend.backend()}, {platform.machine()}, {os.cpu_count()} cores. "
+        f"Made by `python -m benchmarks.memory`, {date}: Keras {keras.__version__} on "
+        f"{backend} {importlib.metadata.version(backend)}, {platform.machine()}, "
+        f"{os.cpu_count()} cores. "
         f"Goals: {STATE_GOAL:.0f} byte of state for a pruned weight plus scalars, a "
         f"peak of {PEAK_GOAL} times the dense training's.",
         "",
@@ -174,7 +178,7 @@ def main() -> None:
         return
     nets = [arguments.net] if arguments.net else list(NETS)
     rows = [measured(net, kind) for net in nets for kind in KINDS]
-    text = table(rows)
+    text = table(rows, datetime.date.today().isoformat())
     print(text)
     if not arguments.net:
         (RESULTS / "memory.json").write_text(json.dumps(rows, indent=1) + "\n")
