@@ -194,8 +194,8 @@ else:
 # The budget is counted in multiply-accumulates: channels go first that are worth little
 # for what they cost, here half of the first block and next to nothing of the last.
 #
-# Widths are kept at multiples of 8, which is how processors take channels: a layer of 9
-# channels takes as long as one of 16. The steps of the fine-tuning are shorter too.
+# Widths are kept at multiples of 8: libraries compute channels in blocks of 8 or 16
+# and fill up what is missing. The fine-tuning's steps are shorter for it too.
 #
 # A temperature lower than the default's makes the gates almost hard: the normalisations
 # behind them then gather the statistics of the net that is left.
