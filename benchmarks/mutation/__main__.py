@@ -41,7 +41,7 @@ def main() -> int:
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.mutation", "--survivors", place]
                 + arguments.modules,
-                env={**os.environ, "KERAS_BACKEND": backend},
+                env={**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
                 cwd=ROOT,
             )
             if done.returncode:

@@ -27,7 +27,9 @@ from benchmarks.mutation.mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "keras_pdp" / "sparsity"
-SECONDS = 120  # after which a mutant that has not come to an end counts as noticed
+# A mutant that has not come to an end after so much more than its tests take without
+# it counts as noticed.
+SECONDS, TIMES = 30.0, 4.0
 
 Line = tuple[str, int]
 
@@ -52,7 +54,7 @@ class Session:
         settings.register_profile(
             "mutation",
             settings.default,
-            max_examples=40,
+            max_examples=15,
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),
@@ -65,13 +67,28 @@ class Session:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         reached, seconds = self._baseline(session.items)
+        running: dict[int, Mutant] = {}
         for mutant in self._mutants:
             # The line itself, or the one that its statement begins in.
             lines = (f"{mutant.module}:{i}" for i in range(mutant.line, 0, -1))
             found = next((reached[line] for line in lines if line in reached), [])
-            chosen = [session.items[i] for i in sorted(found, key=lambda i: seconds[i])]
-            self._report(mutant, forked(functools.partial(self._try, mutant, chosen)))
+            found = sorted(found, key=lambda i: seconds[i])
+            limit = SECONDS + TIMES * sum(seconds[i] for i in found)
+            if not mutant.scope:  # all tests, and their collection
+                limit = 2 * SECONDS + TIMES * sum(seconds.values())
+            chosen = [session.items[i] for i in found]
+            task = functools.partial(self._try, mutant, chosen)
+            if len(running) == (os.cpu_count() or 1):
+                self._wait(running)
+            running[forked(task, limit)] = mutant
+        while running:
+            self._wait(running)
         return True
+
+    def _wait(self, running: dict[int, Mutant]) -> None:
+        """For the first that comes to an end; one that ends badly is noticed."""
+        process, status = os.wait()
+        self._report(running.pop(process), status != 0)
 
     def _try(self, mutant: Mutant, items: Sequence[pytest.Item]) -> bool:
         if not mutant.scope:
@@ -110,31 +127,29 @@ class Session:
             place.write_text(json.dumps([reached, seconds]))
             return True
 
-        whole = forked(measure, seconds=3600)
+        _, status = os.waitpid(forked(measure, 3600.0), 0)
         content = json.loads(place.read_text())
         place.unlink()
-        if not whole:
+        if not status:  # `measure` tells by False that a test has failed
             pytest.exit(f"fails without any fault: {content}", returncode=1)
         return content[0], dict(enumerate(content[1]))
 
 
-def forked(function: Callable[[], bool], seconds: int = SECONDS) -> bool:
-    """What the function gives in a process of its own; True if it does not end well."""
+def forked(function: Callable[[], bool], seconds: float) -> int:
+    """A process that computes the function, and ends well where it gives False."""
     process = os.fork()
-    if process == 0:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        code = 1
-        try:
-            code = 1 if function() else 0
-        finally:
-            os._exit(code)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(process, signal.SIGKILL))
-    signal.alarm(seconds)
-    _, status = os.waitpid(process, 0)
-    signal.alarm(0)
-    return status != 0
+    if process:
+        return process
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    code = 1
+    try:
+        code = 1 if function() else 0
+    finally:
+        os._exit(code)
 
 
 def swap(mutant: Mutant) -> None:

@@ -135,31 +135,45 @@ def _units(candidates: Candidates, budget: int, size: int) -> int:
 def _cut_by_units(candidates: Candidates, count: int) -> dict[str, int]:
     """How many units of each kernel are among the `count` smallest of all.
 
-    A selection rather than a sort: it takes a copy of the scores and no more.
+    The cut is the smallest score that enough of them reach, found bit by bit: patterns
+    of non-negative floats order like the numbers. No copy of all scores is made: a
+    model's kernels are as much memory as there is to spare.
     """
     if count == 0:
         return dict.fromkeys(candidates, 0)
-    free = np.concatenate([_but_largest(c.scores) for c in candidates.values()])
-    free.partition(count - 1)
-    cut = free[count - 1]
-    del free
-    pruned, tied = {}, {}
-    for name, candidate in candidates.items():
-        scores = _but_largest(candidate.scores)
-        pruned[name] = int(np.count_nonzero(scores < cut))
-        tied[name] = int(np.count_nonzero(scores == cut))
+    keys = _keys({n: c.scores for n, c in candidates.items()})
+    largest = {n: int(k.max()) for n, k in keys.items()}
+
+    def free(name: str, reached: np.ndarray, cut: int) -> int:
+        """How many of a kernel's units reach it; one always stays."""
+        return int(np.count_nonzero(reached)) - int(largest[name] <= cut)
+
+    low, high = -1, max(largest.values())
+    while high - low > 1:
+        cut = (low + high) // 2
+        enough = sum(free(n, k <= cut, cut) for n, k in keys.items()) >= count
+        low, high = (low, cut) if enough else (cut, high)
+    pruned = {n: free(n, k < high, high - 1) for n, k in keys.items()}
     # Of equal scores the first ones are taken.
     left = count - sum(pruned.values())
-    for name in candidates:
-        more = min(left, tied[name])
+    for name, key in keys.items():
+        more = min(left, free(name, key <= high, high) - pruned[name])
         pruned[name] += more
         left -= more
     return pruned
 
 
-def _but_largest(scores: np.ndarray) -> np.ndarray:
-    """The units that compete: one always stays."""
-    return np.delete(scores, int(np.argmax(scores)))
+def _keys(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Integers that order like all the scores, which are looked at and not copied."""
+    short = all(np.can_cast(s.dtype, np.float32) for s in scores.values())
+    wide, whole = (np.float32, np.int32) if short else (np.float64, np.int64)
+    keys = {}
+    for name, values in scores.items():
+        values = values.astype(wide, copy=False)
+        if np.signbit(values).any():
+            values = values + wide(0.0)  # -0.0 is a zero like the other one
+        keys[name] = values.view(whole)
+    return keys
 
 
 def _cut_by_weights(candidates: Candidates, budget: int) -> dict[str, int]:

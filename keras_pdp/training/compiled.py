@@ -38,6 +38,47 @@ def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., 
     return call
 
 
+def with_gradient(
+    value: Callable[[Any], tuple[Any, Any]], gradient: Callable[[Any, Any, Any], Any]
+) -> Callable[[Any], Any]:
+    """A function of `w`, on TensorFlow with a gradient of its own.
+
+    TensorFlow's gradient of a compiled function keeps a copy of all that it takes, and
+    its gradient of a condition takes longer to build than the condition.
+
+    Args:
+        value: `w` -> the value, and what its gradient needs beside `w`.
+        gradient: The value's gradient, `w`, and that -> the gradient of `w`.
+
+    Returns:
+        A function `w` -> the value.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return lambda w: value(w)[0]
+    import tensorflow as tf
+
+    def both(w: Any) -> Any:
+        found, kept = value(w)
+
+        def back(upstream: Any) -> Any:
+            # An embedding's is a list of rows.
+            return gradient(tf.convert_to_tensor(upstream), w, kept)
+
+        return found, back
+
+    return tf.custom_gradient(both)
+
+
+def pulled_back(function: Callable[[Any], Any], w: Any, upstream: Any) -> Any:
+    """The gradient of `w` from that of `function(w)`; on TensorFlow only."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(w)
+        value = function(w)
+    return tape.gradient(value, w, upstream)
+
+
 def read(variable: keras.Variable) -> Any:
     """The variable's value as a tensor.
 

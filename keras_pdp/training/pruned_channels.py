@@ -123,7 +123,7 @@ class PrunedChannels(PrunedKernel):
 
     def _silenced(self, given: list[Tensor], keep: Tensor) -> list[Tensor]:
         return [
-            ops.where(self._along(keep, variable), value, ops.zeros_like(value))
+            ops.where(self._along(keep, variable), value, 0.0)
             for variable, value in zip(self.covers, given, strict=True)
         ]
 
@@ -155,8 +155,10 @@ class PrunedChannels(PrunedKernel):
         return compiled(_own_hard, layout=self.layout)(w, read(self.pruned))
 
     def _own_gate(self, w: Tensor) -> Tensor:
-        gate = compiled(_own_soft, granularity=self.granularity, layout=self.layout)
-        return gate(w, read(self.pruned), read(self.tau))
+        # Not the kernel: TensorFlow keeps a copy of what a compiled function takes.
+        square = _mean_square(w, self.layout)
+        gate = compiled(_own_soft, granularity=self.granularity)
+        return gate(square, read(self.pruned), read(self.tau))
 
 
 def mean_squares(kernels: Sequence[PrunedChannels]) -> list[np.ndarray]:
@@ -184,23 +186,19 @@ def _mean_square(w: Tensor, layout: Layout) -> Tensor:
     return ops.reshape(ops.mean(square, axis=others) if others else square, (-1,))
 
 
-def _scores(w: Tensor, layout: Layout) -> Tensor:
-    """The root mean square of each output channel, as in `mask.scores`.
-
-    Gradients of transpositions inside a condition can't be compiled by XLA.
-    """
-    square = _mean_square(w, layout)
+def _scores(square: Tensor) -> Tensor:
+    """The root mean squares, as in `mask.scores`."""
     alive = square > 0.0  # the root's slope at 0 is infinite
     return ops.where(alive, ops.sqrt(ops.where(alive, square, 1.0)), 0.0)
 
 
 def _own_soft(
-    w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
+    square: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity
 ) -> Tensor:
-    s = _scores(w, layout)
+    s = _scores(square)
     t = ops.stop_gradient(mask.cut(ops.expand_dims(s, 0), pruned, granularity))
     return mask.sigmoid_mask(s, t[0], tau)
 
 
 def _own_hard(w: Tensor, pruned: Tensor, *, layout: Layout) -> Tensor:
-    return threshold.kept(_scores(w, layout), pruned)
+    return threshold.kept(_scores(_mean_square(w, layout)), pruned)

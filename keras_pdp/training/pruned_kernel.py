@@ -1,7 +1,7 @@
 """One kernel and the state of its pruning: what a step reads and a callback sets."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Hashable
 from typing import Any
 
 import keras
@@ -13,7 +13,13 @@ from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.sparsity.granularity import Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout
 from keras_pdp.sparsity.temperature import Temperature
-from keras_pdp.training.compiled import compiled, number, read
+from keras_pdp.training.compiled import (
+    compiled,
+    number,
+    pulled_back,
+    read,
+    with_gradient,
+)
 from keras_pdp.training.prunable import PrunableWeight
 
 Values = dict[int, Tensor]
@@ -71,21 +77,59 @@ class PrunedKernel:
             The values that are masked, by the same ids.
         """
         w = values[id(self.variable)]
-        masked = ops.cond(
-            frozen,
-            lambda: ops.where(read(self.mask), w, ops.zeros_like(w)),
-            lambda: ops.cond(
-                read(self.pruned) > 0,
-                lambda: self._searched(w, training),
-                lambda: w,
-            ),
-        )
+        masked = self._soft(w, frozen) if training else self._hard(w, frozen)
         return {id(self.variable): masked}
+
+    def _hard(self, w: Tensor, frozen: Tensor) -> Tensor:
+        pruned = read(self.pruned)
+
+        def ranked() -> Tensor:
+            keep = compiled(_hard_mask, **self._static)(w, pruned)
+            return ops.where(keep, w, 0.0)
+
+        return ops.cond(
+            frozen,
+            lambda: ops.where(read(self.mask), w, 0.0),
+            lambda: ops.cond(pruned > 0, ranked, lambda: w),
+        )
+
+    def _soft(self, w: Tensor, frozen: Tensor) -> Tensor:
+        pruned, tau, stored = read(self.pruned), read(self.tau), read(self.mask)
+        pools = self.granularity.sizes(self.shape).shape[0]
+
+        def no_threshold() -> Tensor:
+            return ops.zeros((pools, 1), "float32")
+
+        def value(w: Tensor) -> tuple[Tensor, Tensor]:
+            soft = compiled(_soft_masked, **self._static)
+            return ops.cond(
+                frozen,
+                lambda: (ops.where(stored, w, 0.0), no_threshold()),
+                lambda: ops.cond(
+                    pruned > 0,
+                    lambda: soft(w, pruned, tau),
+                    lambda: (w, no_threshold()),
+                ),
+            )
+
+        def gradient(upstream: Tensor, w: Tensor, t: Tensor) -> Tensor:
+            soft = compiled(_soft_gradient, **self._static)
+            return ops.cond(
+                frozen,
+                lambda: ops.where(stored, upstream, 0.0),
+                lambda: ops.cond(
+                    pruned > 0,
+                    lambda: soft(upstream, w, t, pruned, tau),
+                    lambda: upstream,
+                ),
+            )
+
+        return with_gradient(value, gradient)(w)
 
     def stripped(self, values: Values, frozen: bool) -> Values:
         """The values with exact zeros for what the hard mask removes, by id."""
         w = values[id(self.variable)]
-        return {id(self.variable): ops.where(self.keeps(frozen), w, ops.zeros_like(w))}
+        return {id(self.variable): ops.where(self.keeps(frozen), w, 0.0)}
 
     @property
     def covers(self) -> tuple[keras.Variable, ...]:
@@ -98,7 +142,8 @@ class PrunedKernel:
 
     def hard(self) -> Tensor:
         """The mask that ships, bool, of the kernel's shape, from the weights now."""
-        return self._compiled(_hard_mask)(read(self.variable), read(self.pruned))
+        hard = compiled(_hard_mask, **self._static)
+        return hard(read(self.variable), read(self.pruned))
 
     def keeps(self, frozen: bool) -> Tensor:
         """The hard mask in use: the stored one, once frozen."""
@@ -189,14 +234,9 @@ class PrunedKernel:
         """Weights that go with the target."""
         return self.removed_by(number(self.target))
 
-    def _searched(self, w: Tensor, training: bool) -> Tensor:
-        if training:
-            return self._compiled(_soft_masked)(w, read(self.pruned), read(self.tau))
-        keep = self._compiled(_hard_mask)(w, read(self.pruned))
-        return ops.where(keep, w, ops.zeros_like(w))
-
-    def _compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return compiled(function, granularity=self.granularity, layout=self.layout)
+    @property
+    def _static(self) -> dict[str, Hashable]:
+        return {"granularity": self.granularity, "layout": self.layout}
 
 
 def state(
@@ -230,17 +270,45 @@ def scaled(w: Tensor, m: Tensor) -> Tensor:
 
 def _soft_masked(
     w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The kernel times its mask, and the threshold."""
     t = mask.soft_cut(layout.bring(w), pruned, granularity)
 
     def product(w: Tensor) -> Tensor:
-        viewed = layout.bring(w)
-        m = mask.softened(viewed, t, pruned, tau, granularity)
-        return layout.restore(scaled(viewed, m), tuple(w.shape))
+        return _product(w, t, pruned, tau, granularity, layout)
 
     # Computed again for its gradient, as it is cheap but for the threshold: kept until
     # then it would take ten times the kernel's memory, for every kernel of the model.
-    return keras.remat(product)(w)
+    return keras.remat(product)(w), t
+
+
+def _soft_gradient(
+    upstream: Tensor,
+    w: Tensor,
+    t: Tensor,
+    pruned: Tensor,
+    tau: Tensor,
+    *,
+    granularity: Granularity,
+    layout: Layout,
+) -> Tensor:
+    def product(w: Tensor) -> Tensor:
+        return _product(w, t, pruned, tau, granularity, layout)
+
+    return pulled_back(product, w, upstream)
+
+
+def _product(
+    w: Tensor,
+    t: Tensor,
+    pruned: Tensor,
+    tau: Tensor,
+    granularity: Granularity,
+    layout: Layout,
+) -> Tensor:
+    viewed = layout.bring(w)
+    m = mask.softened(viewed, t, pruned, tau, granularity)
+    return layout.restore(scaled(viewed, m), tuple(w.shape))
 
 
 def _hard_mask(

@@ -78,8 +78,9 @@ def run_on_shapes(layer: keras.Layer, inputs: Inputs) -> None:
 def differs(one: keras.Layer, other: keras.Layer, inputs: Inputs) -> bool:
     """Whether two layers are seen to compute different outputs in evaluation.
 
-    Nothing is seen, and the answer is False, where the first runs on none of the sizes
-    that are made up for unknown ones, or gives something else each time.
+    Nothing is seen, and the answer is False with a warning, where the first does not
+    run on the sizes that are made up for unknown ones, or gives something else each
+    time.
     """
     generator = np.random.default_rng(0)
 
@@ -97,9 +98,21 @@ def differs(one: keras.Layer, other: keras.Layer, inputs: Inputs) -> bool:
     )
     try:
         first, again = _outputs(one, numbers), _outputs(one, numbers)
-    except Exception:  # whatever the model's own code raises on sizes made up here
+    except Exception as error:  # whatever its own code raises on sizes made up here
+        _warn_unseen(one, f"it does not run on the inputs made up for it: {error}")
         return False
-    return _close(first, again) and not _close(first, _outputs(other, numbers))
+    if not _close(first, again):
+        _warn_unseen(one, "it gives another output each time")
+        return False
+    return not _close(first, _outputs(other, numbers))
+
+
+def _warn_unseen(layer: keras.Layer, why: str) -> None:
+    warnings.warn(
+        f"The copy of '{layer.name}' was made without being compared with it, as {why}."
+        " Compare their outputs on inputs of your own before you train the copy.",
+        stacklevel=2,
+    )
 
 
 class _Trial(keras.Operation):

@@ -139,3 +139,50 @@ def has_untold():
 def test_a_layer_without_a_configuration_is_refused_by_name(make):
     with pytest.raises(ValueError, match=r"(?s)define get_config\(\).*Object Untold"):
         wrap(make())
+
+
+class Restless(keras.Model):
+    """Draws in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(3)
+
+    def call(self, x):
+        return self.out(x) + np.random.normal(size=3).astype("float32")
+
+
+class Particular(keras.Model):
+    """Takes sequences of 7 steps and no other, which its shapes do not tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(3)
+
+    def build(self, shape):
+        self.out.build(shape)
+
+    def call(self, x):
+        if x.shape[1] not in (None, 7):
+            raise ValueError("seven steps")
+        return self.out(x)
+
+
+def particular():
+    model = Particular()
+    model.build((None, None, 6))
+    return model
+
+
+def restless():
+    model = Restless()
+    model(X)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "why"), [(restless, "another output each time"), (particular, "seven")]
+)
+def test_a_copy_that_could_not_be_compared_is_said(make, why):
+    with pytest.warns(UserWarning, match=f"without being compared.*{why}"):
+        wrap(make())
