@@ -69,6 +69,17 @@ def with_gradient(
     return tf.custom_gradient(both)
 
 
+def computed_again(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function, of which nothing is kept for its gradient but its argument.
+
+    On TensorFlow it is as it was: `with_gradient` sees to that, and Keras's
+    rematerialisation there has no second derivative.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return function
+    return keras.remat(function)
+
+
 def pulled_back(function: Callable[[Any], Any], w: Any, upstream: Any) -> Any:
     """The gradient of `w` from that of `function(w)`; on TensorFlow only."""
     import tensorflow as tf

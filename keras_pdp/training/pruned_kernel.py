@@ -15,6 +15,7 @@ from keras_pdp.sparsity.layout import Layout
 from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import (
     compiled,
+    computed_again,
     number,
     pulled_back,
     read,
@@ -279,7 +280,7 @@ def _soft_masked(
 
     # Computed again for its gradient, as it is cheap but for the threshold: kept until
     # then it would take ten times the kernel's memory, for every kernel of the model.
-    return keras.remat(product)(w), t
+    return computed_again(product)(w), t
 
 
 def _soft_gradient(

@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_pdp import PDPCallback
+from keras_pdp import PDPCallback, PDPWrapper
 from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
 
 
@@ -54,3 +54,39 @@ def test_a_train_step_of_ones_own(tmp_path):
         X, Y, epochs=STEPS, verbose=0, callbacks=[PDPCallback(SPARSITY)]
     ).history["own"]
     assert_trained(model, losses, tmp_path)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("pruned", [0, 12])
+def test_a_penalty_on_gradients(compiled, pruned):
+    """The derivative of a gradient's norm, against finite differences."""
+    layer = PDPWrapper(keras.layers.Dense(4, activation="tanh"))
+    keras.utils.set_random_seed(0)
+    x = keras.random.normal((5, 6), seed=0)
+    layer(x)
+    (kernel,) = layer.kernels
+    kernel.pruned.assign(pruned)
+    kernel.tau.assign(0.05)
+    weights = layer.layer.kernel
+
+    def penalty():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(layer(x, training=True)))
+        return tf.reduce_sum(tf.square(tape.gradient(loss, weights.value)))
+
+    def slope():
+        with tf.GradientTape() as tape:
+            value = penalty()
+        return tape.gradient(value, weights.value)
+
+    found = (tf.function(slope) if compiled else slope)().numpy()
+    at, step = weights.numpy(), 1e-3
+    for place in ((0, 0), (2, 1), (5, 3)):
+        sides = []
+        for sign in (1, -1):
+            moved = at.copy()
+            moved[place] += sign * step
+            weights.assign(moved)
+            sides.append(float(penalty()))
+        expected = (sides[0] - sides[1]) / (2 * step)
+        assert found[place] == pytest.approx(expected, rel=0.02, abs=0.05)

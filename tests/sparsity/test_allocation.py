@@ -1,5 +1,7 @@
 """The budget is met to the unit, and shared as each rule says."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -254,3 +256,33 @@ def test_allocations_leave_their_argument_alone():
         rule(candidates, 0.5)
     for name, candidate in candidates.items():
         np.testing.assert_array_equal(candidate.scores, before[name])
+
+
+@pytest.mark.parametrize("kinds", ["dd", "df", "de", "ee"])
+def test_scores_of_any_precision_compete(kinds):
+    """A cut finer than one of the precisions; and -0.0 is a zero."""
+    scores = [[-0.0, 0.1, 0.5, 2.0], [0.0, 0.1 + 1e-12, 0.25, 3.0]]
+    ones = np.ones(4, int)
+    candidates = {
+        name: Candidate(np.array(values, kind), ones, (4, 1))
+        for name, values, kind in zip("ab", scores, kinds, strict=True)
+    }
+    cut = sorted(
+        (float(score), name)
+        for name, candidate in candidates.items()
+        for score in candidate.scores[:-1]
+    )
+    for count in range(7):
+        found = removed(candidates, global_magnitude(candidates, count / 8))
+        names = [name for _, name in cut[:count]]
+        assert found == {name: names.count(name) for name in "ab"}
+
+
+def test_a_global_cut_makes_no_copy_of_all_scores():
+    candidates = kernels(*[(256, 256)] * 4)
+    size = sum(c.scores.nbytes for c in candidates.values())
+    tracemalloc.start()
+    global_magnitude(candidates, 0.5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 4
