@@ -1,17 +1,19 @@
 """Puts every small fault into keras_pdp/sparsity and runs the tests that reach it.
 
-    python -m benchmarks.mutation                 half an hour on two cores
-    python -m benchmarks.mutation threshold mask  two files of it
+    python -m benchmarks.mutation                 all files; hours on two cores
+    python -m benchmarks.mutation threshold mask  two of them
 
 A mutant that no test notices is a survivor, and has its reason in explained.json: what
 it computes is the same, or is seen elsewhere only. The run ends with an error when one
 has none. First on Keras's numpy backend, which is quick; what survives there is tried
-again on PyTorch, which has gradients. Writes benchmarks/results/mutation.md and .json
-when all files are run. The wording of error messages, types, docstrings and decorators
-are left alone.
+again on PyTorch, which has gradients. The results of a file are kept in
+benchmarks/results/mutation.json, and shown in mutation.md, for as long as the file and
+the tests of the mathematics stay as they are. The wording of error messages, types,
+docstrings and decorators are left alone.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -46,7 +48,7 @@ def main() -> int:
             )
             if done.returncode:
                 return done.returncode
-        return _told(json.loads(place.read_text()), whole=not arguments.modules)
+        return _told(json.loads(place.read_text()))
 
 
 def _one_backend(modules: list[str], place: Path) -> int:
@@ -79,47 +81,82 @@ def _one_backend(modules: list[str], place: Path) -> int:
     return int(code)
 
 
-def _told(state: dict[str, Any], whole: bool) -> int:
-    explained: dict[str, str] = json.loads((HERE / "explained.json").read_text())
-    survivors = {name: explained.get(name, "") for name in state["survivors"]}
-    result = {
-        "versions": {n: importlib.metadata.version(n) for n in ("keras", "torch")},
-        "tried": state["tried"],
-        "survivors": survivors,
+def _told(state: dict[str, Any]) -> int:
+    """Adds what was found to what earlier runs found in files that are as they were."""
+    from benchmarks.mutation.session import PACKAGE, test_files
+
+    tests = [Path(path) for path in test_files()]
+    now = {
+        path.stem: _digest([path, *tests, HERE / "mutants.py"])
+        for path in sorted(PACKAGE.glob("*.py"))
+        if path.stem[0] != "_"
     }
-    text = _table(result)
+    place = RESULTS / "mutation.json"
+    kept: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
+    results = {name: old for name, old in kept.items() if old["of"] == now.get(name)}
+    versions = {n: importlib.metadata.version(n) for n in ("keras", "torch")}
+    for name, count in state["tried"].items():
+        found = [each for each in state["survivors"] if _file(each) == name]
+        results[name] = {
+            "of": now[name],
+            "versions": versions,
+            "tried": count,
+            "survivors": found,
+        }
+    explained: dict[str, str] = json.loads((HERE / "explained.json").read_text())
+    text = _table({name: results.get(name) for name in now}, explained)
     print(text)
-    if whole:
-        (RESULTS / "mutation.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "mutation.md").write_text(text)
-        for name in sorted(set(explained) - set(survivors)):
+    place.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+    (RESULTS / "mutation.md").write_text(text)
+    survivors = [each for result in results.values() for each in result["survivors"]]
+    for name in sorted(set(explained) - set(survivors)):
+        if _file(name) in results:
             print(f"explained, and does not survive: {name}")
-    missing = [name for name, reason in survivors.items() if not reason]
+    missing = [name for name in survivors if not explained.get(name)]
     for name in missing:
         print(f"survives without a reason: {name}")
-    return 1 if missing else 0
+    return 1 if missing or len(results) < len(now) else 0
 
 
-def _table(result: dict[str, Any]) -> str:
-    tried, survivors = result["tried"], result["survivors"]
-    of = Counter(name.split(":")[0].split(".")[0] for name in survivors)
+def _digest(paths: list[Path]) -> str:
+    content = b"".join(path.read_bytes() for path in paths)
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _file(name: str) -> str:
+    """The module of a mutant's name."""
+    return name.split(":")[0].split(".")[0]
+
+
+def _table(results: dict[str, Any], explained: dict[str, str]) -> str:
     lines = [
         "# Mutants of keras_pdp/sparsity",
         "",
-        "Made by `python -m benchmarks.mutation`, with "
-        + ", ".join(f"{n} {v}" for n, v in result["versions"].items())
-        + ".",
+        "Made by `python -m benchmarks.mutation`.",
         "",
-        "| file | mutants | noticed | survive |",
-        "|---|---|---|---|",
+        "| file | mutants | noticed | survive | with |",
+        "|---|---|---|---|---|",
     ]
-    for module, count in tried.items():
-        rest = of[module]
-        lines.append(f"| {module}.py | {count} | {count - rest} | {rest} |")
-    total, rest = sum(tried.values()), len(survivors)
-    lines += [f"| all | {total} | {total - rest} | {rest} |", ""]
-    lines += ["## Survivors", ""]
-    lines += [f"* `{name}`: {reason}" for name, reason in survivors.items()]
+    for module, result in results.items():
+        if result is None:
+            lines.append(f"| {module}.py | not run since its last change | | | |")
+            continue
+        count, rest = result["tried"], len(result["survivors"])
+        versions = ", ".join(f"{n} {v}" for n, v in result["versions"].items())
+        lines.append(
+            f"| {module}.py | {count} | {count - rest} | {rest} | {versions} |"
+        )
+    run = [result for result in results.values() if result]
+    total, rest = (
+        sum(result["tried"] for result in run),
+        sum(len(result["survivors"]) for result in run),
+    )
+    lines += [f"| all | {total} | {total - rest} | {rest} | |", "", "## Survivors", ""]
+    lines += [
+        f"* `{name}`: {explained.get(name, 'not explained yet')}"
+        for result in run
+        for name in result["survivors"]
+    ]
     return "\n".join(lines) + "\n"
 
 

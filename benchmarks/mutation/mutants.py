@@ -129,6 +129,8 @@ def _with_places(node: ast.AST) -> Iterator[tuple[ast.AST, Place]]:
         for index, child in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(child, ast.AST) or _left_alone(child):
                 continue
+            if name == "args" and index == 0 and _checks_argument(node):
+                continue  # its name, for the message
             yield child, (node, name, index if isinstance(value, list) else None)
             yield from _with_places(child)
 
@@ -138,6 +140,15 @@ def _left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     return isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom)
+
+
+def _checks_argument(node: ast.AST) -> bool:
+    """Whether it is a call such as `validation.positive("kappa", kappa)`."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and getattr(node.func.value, "id", None) == "validation"
+    )
 
 
 def _scopes(tree: ast.Module) -> dict[int, str]:
@@ -179,7 +190,8 @@ def _candidates(node: ast.AST) -> Iterator[ast.AST | None]:
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
         case ast.Constant(value=int(number) | float(number)):
-            yield ast.Constant(number + 1)
+            # Next to the largest floats 1 is nothing.
+            yield ast.Constant(number / 2 if number + 1 == number else number + 1)
         case ast.Constant(value=str(text)):
             yield ast.Constant(f"{text}_")
         case ast.If() | ast.While() | ast.IfExp():
