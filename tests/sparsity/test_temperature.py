@@ -48,6 +48,15 @@ def test_serialisation_returns_an_equal_value(temperature):
     assert type(temperature).from_config(config) == temperature
 
 
+@pytest.mark.parametrize("number", [np.float32(2.0), np.int64(2), 2])
+@pytest.mark.parametrize("kind", [Calibrated, Absolute])
+def test_numbers_of_any_kind_are_kept_as_plain_floats(kind, number):
+    temperature = kind(number)
+    assert json.loads(json.dumps(temperature.get_config())) == kind(2.0).get_config()
+    (value,) = temperature.get_config().values()
+    assert type(value) is float
+
+
 def test_values_compare_by_what_they_are():
     assert Calibrated(5) == Calibrated() != Calibrated(4.0)
     assert Absolute(5.0) != Calibrated(5.0)
