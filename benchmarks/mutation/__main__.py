@@ -1,6 +1,6 @@
 """Puts every small fault into keras_pdp/sparsity and runs the tests that reach it.
 
-    python -m benchmarks.mutation                 all files; hours on two cores
+    python -m benchmarks.mutation                 all files; more than an hour
     python -m benchmarks.mutation threshold mask  two of them
 
 A mutant that no test notices is a survivor, and has its reason in explained.json: what

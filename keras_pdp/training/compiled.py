@@ -43,8 +43,7 @@ def with_gradient(
 ) -> Callable[[Any], Any]:
     """A function of `w`, on TensorFlow with a gradient of its own.
 
-    TensorFlow's gradient of a compiled function keeps a copy of all that it takes, and
-    its gradient of a condition takes longer to build than the condition.
+    TensorFlow's gradient of a compiled function keeps a copy of all that it takes.
 
     Args:
         value: `w` -> the value, and what its gradient needs beside `w`.
