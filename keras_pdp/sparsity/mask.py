@@ -69,7 +69,12 @@ def cut(s: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
 
 
 def sigmoid_mask(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
-    """`sigmoid((s^2 - t^2) / tau)` in its factored form.
+    """`sigmoid((s^2 - t^2) / tau)`."""
+    return ops.sigmoid(margin(s, t, tau))
+
+
+def margin(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
+    """`(s^2 - t^2) / tau` in its factored form: how far a score is above the cut.
 
     The difference of squares cancels near the threshold (error 1e-4 in the band where
     it matters); `(s - t) ((s + t) / tau)` is right to 1e-7.
@@ -77,7 +82,7 @@ def sigmoid_mask(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
     # Halved, which changes no digit, so that the sum of two of the largest floats does
     # not overflow; and a quotient that does is not multiplied by an s - t of 0.
     steepness = ops.minimum((0.5 * s + 0.5 * t) / (0.5 * tau), _HUGE)
-    return ops.sigmoid((s - t) * steepness)
+    return (s - t) * steepness
 
 
 def coupled_mask(square: Tensor, margin: Tensor, share: Tensor) -> Tensor:

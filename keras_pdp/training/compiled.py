@@ -39,29 +39,32 @@ def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., 
 
 
 def with_gradient(
-    value: Callable[[Any], tuple[Any, Any]], gradient: Callable[[Any, Any, Any], Any]
-) -> Callable[[Any], Any]:
-    """A function of `w`, on TensorFlow with a gradient of its own.
+    value: Callable[..., tuple[Any, Any]], gradient: Callable[[Any, Any, Any], Any]
+) -> Callable[..., Any]:
+    """A function of tensors, on TensorFlow with a gradient of its own.
 
     TensorFlow's gradient of a compiled function keeps a copy of all that it takes.
 
     Args:
-        value: `w` -> the value, and what its gradient needs beside `w`.
-        gradient: The value's gradient, `w`, and that -> the gradient of `w`.
+        value: The tensors -> a list of values, and what the gradient needs beside
+            the tensors.
+        gradient: The values' gradients, the tensors, and that -> a list of the tensors'
+            gradients.
 
     Returns:
-        A function `w` -> the value.
+        A function of the tensors -> the list of values.
     """
     if keras.backend.backend() != "tensorflow":
-        return lambda w: value(w)[0]
+        return lambda *given: value(*given)[0]
     import tensorflow as tf
 
-    def both(w: Any) -> Any:
-        found, kept = value(w)
+    def both(*given: Any) -> Any:
+        found, kept = value(*given)
 
-        def back(upstream: Any) -> Any:
+        def back(*upstream: Any) -> Any:
             # An embedding's is a list of rows.
-            return gradient(tf.convert_to_tensor(upstream), w, kept)
+            dense = [tf.convert_to_tensor(each) for each in upstream]
+            return gradient(dense, given, kept)
 
         return found, back
 
@@ -79,14 +82,14 @@ def computed_again(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return keras.remat(function)
 
 
-def pulled_back(function: Callable[[Any], Any], w: Any, upstream: Any) -> Any:
-    """The gradient of `w` from that of `function(w)`; on TensorFlow only."""
+def pulled_back(function: Callable[..., Any], given: Any, upstream: Any) -> Any:
+    """The gradients of what is given from those of `function`; on TensorFlow only."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        tape.watch(w)
-        value = function(w)
-    return tape.gradient(value, w, upstream)
+        tape.watch(given)
+        values = function(*given)
+    return tape.gradient(values, given, upstream)
 
 
 def read(variable: keras.Variable) -> Any:

@@ -1,6 +1,7 @@
 """The output channels of a kernel, with all that goes with a channel when it goes."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,12 @@ from keras_pdp.sparsity import mask, threshold
 from keras_pdp.sparsity.granularity import Channel, Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout
 from keras_pdp.sparsity.temperature import Temperature
-from keras_pdp.training.compiled import compiled, read
+from keras_pdp.training.compiled import (
+    compiled,
+    pulled_back,
+    read,
+    with_gradient,
+)
 from keras_pdp.training.prunable import PrunableWeight
 from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel, Values, scaled, state
 
@@ -67,15 +73,8 @@ class PrunedChannels(PrunedKernel):
     def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
         ids = [id(variable) for variable in self.covers]
         given = [values[each] for each in ids]
-        gated = ops.cond(
-            frozen,
-            lambda: self._silenced(given, read(self.keep)),
-            lambda: ops.cond(
-                read(self.pruned) > 0,
-                lambda: self._gated(given, training),
-                lambda: given,
-            ),
-        )
+        gate = self._soft_gated if training else self._hard_gated
+        gated = gate(given, frozen)
         return dict(zip(ids, gated, strict=True))
 
     def stripped(self, values: Values, frozen: bool) -> Values:
@@ -97,51 +96,88 @@ class PrunedChannels(PrunedKernel):
         w = read(self.variable)
         return read(self.keep) if self.coupled else self._own_keep(w)
 
-    def _gated(self, given: list[Tensor], training: bool) -> list[Tensor]:
-        def hard() -> list[Tensor]:
-            keep = ops.cond(
+    def _hard_gated(self, given: list[Tensor], frozen: Tensor) -> list[Tensor]:
+        def keep() -> Tensor:
+            return ops.cond(
                 self._is_coupled,
                 lambda: read(self.keep),
                 lambda: self._own_keep(given[0]),
             )
-            return self._silenced(given, keep)
 
-        def soft() -> list[Tensor]:
-            gate = ops.cond(
-                self._is_coupled,
-                # A few cheap operations: not worth a program of their own.
-                lambda: mask.coupled_mask(
-                    _mean_square(given[0], self.layout),
-                    read(self.margin),
-                    read(self.share),
-                ),
-                lambda: self._own_gate(given[0]),
+        return ops.cond(
+            frozen,
+            lambda: self._silenced(given, read(self.keep)),
+            lambda: ops.cond(
+                read(self.pruned) > 0,
+                lambda: self._silenced(given, keep()),
+                lambda: given,
+            ),
+        )
+
+    def _soft_gated(self, given: list[Tensor], frozen: Tensor) -> list[Tensor]:
+        pruned, keep = read(self.pruned), read(self.keep)
+        # The statistics that a normalisation gathers are not scaled.
+        end = 1 + len(self.beside)
+        static: dict[str, Hashable] = {
+            "layout": self.layout,
+            "shapes": tuple(map(self._gate_shape, self.covers[:end])),
+        }
+
+        def ungated() -> tuple[Tensor, Tensor]:
+            nothing = ops.zeros((self.units,), "float32")
+            return nothing, nothing
+
+        def value(*given: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+            def gated() -> Any:
+                margin, share = self._margin(given[0])
+                soft = compiled(_gated, **static)(margin, share, *given[:end])
+                return [*soft, *given[end:]], (margin, share)
+
+            return ops.cond(
+                frozen,
+                lambda: (self._silenced(given, keep), ungated()),
+                lambda: ops.cond(pruned > 0, gated, lambda: ([*given], ungated())),
             )
-            return self._scaled(given, gate)
 
-        return soft() if training else hard()
+        def gradient(
+            upstream: list[Tensor],
+            given: tuple[Tensor, ...],
+            kept: tuple[Tensor, Tensor],
+        ) -> list[Tensor]:
+            def gated() -> list[Tensor]:
+                soft = compiled(_gated_gradient, **static)
+                return [*soft(*kept, *given[:end], *upstream[:end]), *upstream[end:]]
 
-    def _silenced(self, given: list[Tensor], keep: Tensor) -> list[Tensor]:
+            return ops.cond(
+                frozen,
+                lambda: self._silenced(upstream, keep),
+                lambda: ops.cond(pruned > 0, gated, lambda: upstream),
+            )
+
+        return with_gradient(value, gradient)(*given)
+
+    def _margin(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """How far each channel is above the cut, and the slope of that."""
+        own = compiled(_own_margin, layout=self.layout, granularity=self.granularity)
+        return ops.cond(
+            self._is_coupled,
+            lambda: (read(self.margin), read(self.share)),
+            lambda: own(w, read(self.pruned), read(self.tau)),
+        )
+
+    def _silenced(self, given: Sequence[Tensor], keep: Tensor) -> list[Tensor]:
         return [
             ops.where(self._along(keep, variable), value, 0.0)
             for variable, value in zip(self.covers, given, strict=True)
         ]
 
-    def _scaled(self, given: list[Tensor], gate: Tensor) -> list[Tensor]:
-        statistics = {id(variable) for variable in self.settled}
-        return [
-            value
-            if id(variable) in statistics
-            else scaled(value, self._along(gate, variable))
-            for variable, value in zip(self.covers, given, strict=True)
-        ]
-
     def _along(self, gate: Tensor, variable: keras.Variable) -> Tensor:
         """One number a channel, in a shape that multiplies a variable's value."""
+        return ops.reshape(gate, self._gate_shape(variable))
+
+    def _gate_shape(self, variable: keras.Variable) -> tuple[int, ...]:
         shape = tuple(variable.shape)
-        if variable is self.variable:
-            shape = self.layout.along_outputs(shape)
-        return ops.reshape(gate, shape)
+        return self.layout.along_outputs(shape) if variable is self.variable else shape
 
     @property
     def _is_coupled(self) -> Tensor:
@@ -153,12 +189,6 @@ class PrunedChannels(PrunedKernel):
 
     def _own_keep(self, w: Tensor) -> Tensor:
         return compiled(_own_hard, layout=self.layout)(w, read(self.pruned))
-
-    def _own_gate(self, w: Tensor) -> Tensor:
-        # Not the kernel: TensorFlow keeps a copy of what a compiled function takes.
-        square = _mean_square(w, self.layout)
-        gate = compiled(_own_soft, granularity=self.granularity)
-        return gate(square, read(self.pruned), read(self.tau))
 
 
 def mean_squares(kernels: Sequence[PrunedChannels]) -> list[np.ndarray]:
@@ -192,12 +222,50 @@ def _scores(square: Tensor) -> Tensor:
     return ops.where(alive, ops.sqrt(ops.where(alive, square, 1.0)), 0.0)
 
 
-def _own_soft(
-    square: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity
-) -> Tensor:
-    s = _scores(square)
-    t = ops.stop_gradient(mask.cut(ops.expand_dims(s, 0), pruned, granularity))
-    return mask.sigmoid_mask(s, t[0], tau)
+def _own_margin(
+    w: Tensor,
+    pruned: Tensor,
+    tau: Tensor,
+    *,
+    layout: Layout,
+    granularity: Granularity,
+) -> tuple[Tensor, Tensor]:
+    """`margin` and `share` of a kernel whose channels are not coupled."""
+    s = _scores(_mean_square(w, layout))
+    t = mask.cut(ops.expand_dims(s, 0), pruned, granularity)
+    share = ops.minimum(1.0 / tau, float(np.finfo(np.float32).max))
+    return ops.stop_gradient(mask.margin(s, t[0], tau)), share
+
+
+def _gated(
+    margin: Tensor,
+    share: Tensor,
+    *given: Tensor,
+    layout: Layout,
+    shapes: tuple[tuple[int, ...], ...],
+) -> list[Tensor]:
+    """The kernel and what stands beside it, times the gate of each channel."""
+    gate = mask.coupled_mask(_mean_square(given[0], layout), margin, share)
+    return [
+        scaled(value, ops.reshape(gate, shape))
+        for value, shape in zip(given, shapes, strict=True)
+    ]
+
+
+def _gated_gradient(
+    margin: Tensor,
+    share: Tensor,
+    *given_and_upstream: Tensor,
+    layout: Layout,
+    shapes: tuple[tuple[int, ...], ...],
+) -> list[Tensor]:
+    given = given_and_upstream[: len(shapes)]
+    upstream = given_and_upstream[len(shapes) :]
+
+    def gated(*given: Tensor) -> list[Tensor]:
+        return _gated(margin, share, *given, layout=layout, shapes=shapes)
+
+    return pulled_back(gated, list(given), list(upstream))
 
 
 def _own_hard(w: Tensor, pruned: Tensor, *, layout: Layout) -> Tensor:

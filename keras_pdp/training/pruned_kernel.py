@@ -101,9 +101,9 @@ class PrunedKernel:
         def no_threshold() -> Tensor:
             return ops.zeros((pools, 1), "float32")
 
-        def value(w: Tensor) -> tuple[Tensor, Tensor]:
+        def value(w: Tensor) -> tuple[list[Tensor], Tensor]:
             soft = compiled(_soft_masked, **self._static)
-            return ops.cond(
+            masked, t = ops.cond(
                 frozen,
                 lambda: (ops.where(stored, w, 0.0), no_threshold()),
                 lambda: ops.cond(
@@ -112,10 +112,14 @@ class PrunedKernel:
                     lambda: (w, no_threshold()),
                 ),
             )
+            return [masked], t
 
-        def gradient(upstream: Tensor, w: Tensor, t: Tensor) -> Tensor:
+        def gradient(
+            upstreams: list[Tensor], given: tuple[Tensor, ...], t: Tensor
+        ) -> list[Tensor]:
+            (upstream,), (w,) = upstreams, given
             soft = compiled(_soft_gradient, **self._static)
-            return ops.cond(
+            slope = ops.cond(
                 frozen,
                 lambda: ops.where(stored, upstream, 0.0),
                 lambda: ops.cond(
@@ -124,8 +128,9 @@ class PrunedKernel:
                     lambda: upstream,
                 ),
             )
+            return [slope]
 
-        return with_gradient(value, gradient)(w)
+        return with_gradient(value, gradient)(w)[0]
 
     def stripped(self, values: Values, frozen: bool) -> Values:
         """The values with exact zeros for what the hard mask removes, by id."""
@@ -296,7 +301,7 @@ def _soft_gradient(
     def product(w: Tensor) -> Tensor:
         return _product(w, t, pruned, tau, granularity, layout)
 
-    return pulled_back(product, w, upstream)
+    return pulled_back(product, [w], upstream)[0]
 
 
 def _product(

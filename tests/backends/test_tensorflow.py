@@ -1,10 +1,11 @@
 """Loops of one's own on TensorFlow."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_pdp import PDPCallback, PDPWrapper
+from keras_pdp import Channel, PDPCallback, PDPWrapper, Unstructured
 from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
 
 
@@ -57,16 +58,20 @@ def test_a_train_step_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("pruned", [0, 12])
-def test_a_penalty_on_gradients(compiled, pruned):
+@pytest.mark.parametrize(
+    ("granularity", "pruned"),
+    [(Unstructured(), 0), (Unstructured(), 24), (Channel(), 0), (Channel(), 3)],
+)
+def test_a_penalty_on_gradients(granularity, pruned, compiled):
     """The derivative of a gradient's norm, against finite differences."""
-    layer = PDPWrapper(keras.layers.Dense(4, activation="tanh"))
+    layer = PDPWrapper(keras.layers.Dense(8, activation="tanh"), granularity)
     keras.utils.set_random_seed(0)
     x = keras.random.normal((5, 6), seed=0)
     layer(x)
     (kernel,) = layer.kernels
     kernel.pruned.assign(pruned)
-    kernel.tau.assign(0.05)
+    kernel.tau.assign(np.full(kernel.tau.shape, 0.05))
+    layer.layer.bias.assign(np.linspace(-0.5, 0.5, 8))
     weights = layer.layer.kernel
 
     def penalty():
@@ -81,7 +86,10 @@ def test_a_penalty_on_gradients(compiled, pruned):
 
     found = (tf.function(slope) if compiled else slope)().numpy()
     at, step = weights.numpy(), 1e-3
-    for place in ((0, 0), (2, 1), (5, 3)):
+    # The first and the last channels in rank: moving the others moves the threshold,
+    # which is a constant to the gradient.
+    ranked = np.argsort(np.square(at).sum(axis=0))
+    for place in ((0, ranked[0]), (2, ranked[-1]), (5, ranked[-2])):
         sides = []
         for sign in (1, -1):
             moved = at.copy()
