@@ -30,12 +30,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # as a script it finds only what lies beside it
-
 import numpy as np
 
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(__file__).parent / "results"
 SIZES = (10_000, 100_000, 1_000_000, 2_400_000, 24_000_000)
 LARGEST_SORT = 2_400_000
 SPARSITY = 0.9
