@@ -2,14 +2,16 @@
 
     python -m benchmarks.mutation                 all files; more than an hour
     python -m benchmarks.mutation threshold mask  two of them
+    python -m benchmarks.mutation --again         with what earlier runs did too
 
 A mutant that no test notices is a survivor, and has its reason in explained.json: what
 it computes is the same, or is seen elsewhere only. The run ends with an error when one
 has none. First on Keras's numpy backend, which is quick; what survives there is tried
 again on PyTorch, which has gradients. The results of a file are kept in
-benchmarks/results/mutation.json, and shown in mutation.md, for as long as the file and
-the tests of the mathematics stay as they are. The wording of error messages, types,
-docstrings and decorators are left alone.
+benchmarks/results/mutation.json, and shown in mutation.md, for as long as the file
+stays as it is; the next run tries only what survived, against the tests that there are
+then. After a test was taken away or made weaker, use --again. The wording of error
+messages, types, docstrings and decorators are left alone.
 """
 
 import argparse
@@ -20,7 +22,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,17 @@ BACKENDS = ("numpy", "torch")
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("modules", nargs="*", help="files of it, such as `mask`")
+    parser.add_argument("--again", action="store_true", help="forget earlier results")
     parser.add_argument("--survivors", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.survivors:
-        return _one_backend(arguments.modules, arguments.survivors)
+        return _one_backend(arguments.survivors)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "survivors.json"
+        place.write_text(json.dumps(_to_try(arguments.modules, arguments.again)))
         for backend in BACKENDS:
             done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.mutation", "--survivors", place]
-                + arguments.modules,
+                [sys.executable, "-m", "benchmarks.mutation", "--survivors", place],
                 env={**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
                 cwd=ROOT,
             )
@@ -51,29 +53,46 @@ def main() -> int:
         return _told(json.loads(place.read_text()))
 
 
-def _one_backend(modules: list[str], place: Path) -> int:
+def _to_try(modules: list[str], again: bool) -> dict[str, Any]:
+    """All mutants of the chosen files; of a file run before, those that survived."""
+    from benchmarks.mutation.mutants import mutants
+
+    kept = {} if again else _kept()
+    tried: dict[str, int] = {}
+    left: list[str] = []
+    for path in _files():
+        if modules and path.stem not in modules:
+            continue
+        before = kept.get(path.stem)
+        names = [fault.name for fault in mutants(path)]
+        tried[path.stem] = len(names)
+        left += before["survivors"] if before else names
+    return {"tried": tried, "survivors": left}
+
+
+def _one_backend(place: Path) -> int:
     """Tries the mutants that are left, and leaves those that survive again."""
     import pytest
 
     from benchmarks.mutation.mutants import mutants
-    from benchmarks.mutation.session import PACKAGE, Session, test_files
+    from benchmarks.mutation.session import Session, test_files
 
-    paths = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem[0] != "_"]
-    chosen = [path for path in paths if not modules or path.stem in modules]
-    faults = [fault for path in chosen for fault in mutants(path)]
-    state: dict[str, Any] = {
-        "tried": Counter(fault.module for fault in faults),
-        "survivors": [fault.name for fault in faults],
-    }
-    if place.exists():
-        state = json.loads(place.read_text())
-    left = [fault for fault in faults if fault.name in set(state["survivors"])]
+    state = json.loads(place.read_text())
+    wanted = set(state["survivors"])
+    faults = [fault for path in _files() for fault in mutants(path)]
+    left = [fault for fault in faults if fault.name in wanted]
+    if not left:
+        return 0
     survivors: list[str] = []
+    count = 0
 
     def report(fault: Any, noticed: bool) -> None:
+        nonlocal count
+        count += 1
         if not noticed:
             survivors.append(fault.name)
-            os.write(2, f"survives: line {fault.line}, {fault.name}\n".encode())
+            told = f"{count} of {len(left)}, survives: line {fault.line}, {fault.name}"
+            os.write(2, f"{told}\n".encode())
 
     options = ["-q", "-p", "no:cacheprovider", *test_files()]
     code = pytest.main(options, plugins=[Session(left, report)])
@@ -81,19 +100,31 @@ def _one_backend(modules: list[str], place: Path) -> int:
     return int(code)
 
 
+def _files() -> list[Path]:
+    from benchmarks.mutation.session import PACKAGE
+
+    return [path for path in sorted(PACKAGE.glob("*.py")) if path.stem[0] != "_"]
+
+
+def _digests() -> dict[str, str]:
+    """Of each file, with the rules that make its mutants."""
+    rules = (HERE / "mutants.py").read_bytes()
+    return {
+        path.stem: hashlib.sha256(path.read_bytes() + rules).hexdigest()[:16]
+        for path in _files()
+    }
+
+
+def _kept() -> dict[str, Any]:
+    """Results of files that are as they were."""
+    place, now = RESULTS / "mutation.json", _digests()
+    kept: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
+    return {name: old for name, old in kept.items() if old["of"] == now.get(name)}
+
+
 def _told(state: dict[str, Any]) -> int:
     """Adds what was found to what earlier runs found in files that are as they were."""
-    from benchmarks.mutation.session import PACKAGE, test_files
-
-    tests = [Path(path) for path in test_files()]
-    now = {
-        path.stem: _digest([path, *tests, HERE / "mutants.py"])
-        for path in sorted(PACKAGE.glob("*.py"))
-        if path.stem[0] != "_"
-    }
-    place = RESULTS / "mutation.json"
-    kept: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
-    results = {name: old for name, old in kept.items() if old["of"] == now.get(name)}
+    now, results, place = _digests(), _kept(), RESULTS / "mutation.json"
     versions = {n: importlib.metadata.version(n) for n in ("keras", "torch")}
     for name, count in state["tried"].items():
         found = [each for each in state["survivors"] if _file(each) == name]
@@ -116,11 +147,6 @@ def _told(state: dict[str, Any]) -> int:
     for name in missing:
         print(f"survives without a reason: {name}")
     return 1 if missing or len(results) < len(now) else 0
-
-
-def _digest(paths: list[Path]) -> str:
-    content = b"".join(path.read_bytes() for path in paths)
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _file(name: str) -> str:
