@@ -1,5 +1,6 @@
 """One kernel and the state of its pruning: what a step reads and a callback sets."""
 
+import functools
 import math
 from collections.abc import Hashable
 from typing import Any
@@ -279,10 +280,9 @@ def _soft_masked(
 ) -> tuple[Tensor, Tensor]:
     """The kernel times its mask, and the threshold."""
     t = mask.soft_cut(layout.bring(w), pruned, granularity)
-
-    def product(w: Tensor) -> Tensor:
-        return _product(w, t, pruned, tau, granularity, layout)
-
+    product = functools.partial(
+        _product, t=t, pruned=pruned, tau=tau, granularity=granularity, layout=layout
+    )
     # Computed again for its gradient, as it is cheap but for the threshold: kept until
     # then it would take ten times the kernel's memory, for every kernel of the model.
     return computed_again(product)(w), t
@@ -298,14 +298,15 @@ def _soft_gradient(
     granularity: Granularity,
     layout: Layout,
 ) -> Tensor:
-    def product(w: Tensor) -> Tensor:
-        return _product(w, t, pruned, tau, granularity, layout)
-
+    product = functools.partial(
+        _product, t=t, pruned=pruned, tau=tau, granularity=granularity, layout=layout
+    )
     return pulled_back(product, [w], upstream)[0]
 
 
 def _product(
     w: Tensor,
+    *,
     t: Tensor,
     pruned: Tensor,
     tau: Tensor,
