@@ -1,104 +1,226 @@
-"""What a training step costs: dense, and wrapped in each phase of the pruning.
+"""What a training step costs: dense, wrapped, and with the peers' pruning.
 
-    python benchmarks/step_time.py            two minutes on two cores
-    python benchmarks/step_time.py --jit      the whole step compiled by XLA as well
+    python benchmarks/step_time.py            all nets, graph and XLA; writes results
+    python benchmarks/step_time.py --resume   goes on with a run that was interrupted
+    python benchmarks/step_time.py --short    two small nets; minutes, writes nothing
+    python benchmarks/step_time.py --net mlp --jit    one net, XLA; writes nothing
 
-The models take their steps in turn, so that whatever else the machine does falls on
-all of them; what counts is the ratio of the medians. The ramp's steps contain the
-callback's work: the sparsity changes in each of them.
+Each framework's trainings take their steps in turn in one process, so that whatever
+else the machine does falls on all of them; what counts is the ratio of the medians to
+the dense training's. Time to the first step and memory are measured in a process of its
+own for each training.
+
+tfmot runs on the same nets in Keras 2, PQuantML in a Python of its own where its pins
+ask for that (`pip install 'keras_pdp[peers]'`; `--python pquant=/path/to/python`). One
+that is not there, or can't do something, has the reason in its cell. The XLA steps of
+large convolution nets are very slow on a processor: the full run leaves them out.
 """
 
 import argparse
+import datetime
+import json
 import os
-import platform
-import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, from anywhere
 
-import keras
-import numpy as np
-import tensorflow as tf
-from keras import layers
+from benchmarks.step_time_frameworks import FRAMEWORKS
+from benchmarks.step_time_nets import NETS, SHORT, Net
+from benchmarks.step_time_process import circumstances
+from benchmarks.step_time_report import MODES, Record, markdown
 
-from keras_pdp import PDPCallback, PDPWrapper
-
-BATCH = 128
-STEPS = 150
-SKIPPED = 10  # the first steps trace and compile
-
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--jit", action="store_true", help="jit_compile=True for the step")
-parser.add_argument("--steps", type=int, default=STEPS)
-arguments = parser.parse_args()
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MINUTES = 20  # for one process
 
 
-def network(prunable: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
-    """The net of tutorials/01_quickstart.py: 98,778 parameters."""
-    net = keras.Sequential([keras.Input((28, 28, 1))])
-    for filters, strides in ((16, 2), (32, 1), (64, 1)):
-        conv = layers.Conv2D(
-            filters, 3, strides=strides, padding="same", use_bias=False
-        )
-        net.add(prunable(conv))
-        net.add(layers.BatchNormalization(momentum=0.9))
-        net.add(layers.ReLU())
-        if strides == 1:
-            net.add(layers.MaxPooling2D())
-    net.add(layers.Flatten())
-    net.add(prunable(layers.Dense(128, activation="relu")))
-    net.add(prunable(layers.Dense(10, activation="softmax")))
-    net.compile("adam", "sparse_categorical_crossentropy", jit_compile=arguments.jit)
-    return net
+class Failed(Exception):
+    """A process ended without a result; says why."""
 
 
-def wrapped(begin: float) -> tuple[keras.Model, PDPCallback]:
-    """A wrapped net whose pruning stands at a fraction of the run."""
-    net = network(PDPWrapper)
-    pdp = PDPCallback(0.9)
-    pdp.set_model(net)
-    pdp.update(begin)
-    return net, pdp
+@dataclass(frozen=True)
+class Case:
+    """What is measured together: a net in a mode, by one framework's trainings.
+
+    Args:
+        net: the net.
+        mode: of `MODES`.
+        framework: of `FRAMEWORKS`.
+    """
+
+    net: Net
+    mode: str
+    framework: str
+
+    def __str__(self) -> str:
+        return f"{self.net.name}, {self.mode}, {self.framework}"
+
+    @property
+    def key(self) -> Record:
+        """By which its record is found."""
+        return {"net": self.net.name, "mode": self.mode, "framework": self.framework}
+
+    def is_in(self, records: Iterable[Record]) -> bool:
+        """Whether it has been measured."""
+        return any(self.key.items() <= record.items() for record in records)
 
 
-rng = np.random.default_rng(0)
-x = tf.constant(rng.normal(size=(BATCH, 28, 28, 1)).astype("float32"))
-y = tf.constant(rng.integers(0, 10, BATCH))
+@dataclass(frozen=True)
+class Processes:
+    """How processes are started.
 
-warm_up, ramp, tail = wrapped(0.0), wrapped(0.2), wrapped(1.0)
-dense = network(lambda layer: layer)
+    Args:
+        pythons: interpreters by framework, where they are not this one.
+        options: for all of them.
+    """
+
+    pythons: dict[str, str]
+    options: tuple[str, ...] = ()
+
+    def measure(self, case: Case) -> Record:
+        """The record of a case; of a peer's that fails, with the reason.
+
+        Raises:
+            Failed: a training of ours failed.
+        """
+        record = {**case.key, "date": datetime.date.today().isoformat()}
+        try:
+            return {**record, **self._run(case)}
+        except Failed as reason:
+            framework = FRAMEWORKS[case.framework]
+            if not framework.peer:
+                raise
+            told = {"reason": str(reason)}
+            rows = [{"variant": name, **told} for name in framework.variants]
+            return {**record, **circumstances(), "rows": rows}
+
+    def _run(self, case: Case) -> dict[str, Any]:
+        python = self.pythons.get(case.framework, sys.executable)
+        command = [python, "-m", "benchmarks.step_time_process", case.framework]
+        command += [case.net.name, *self.options]
+        command += ["--jit"] if MODES[case.mode] else []
+        environment = {**os.environ, **FRAMEWORKS[case.framework].environment}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60 * MINUTES,
+            )
+        except (subprocess.TimeoutExpired, OSError) as error:
+            raise Failed(f"does not run: {error}") from error
+        if done.returncode:
+            print(done.stderr[-3000:], file=sys.stderr)
+            last = (done.stderr.strip().splitlines() or [""])[-1]
+            raise Failed(f"ends with status {done.returncode}: {last}")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
 
 
-def ramp_step(step: int) -> None:
-    ramp[1].update(0.2 + 0.5 * step / arguments.steps)
-    ramp[0].train_on_batch(x, y)
+def cases(nets: Iterable[Net], modes: Iterable[str], slow: bool) -> Iterator[Case]:
+    """In the order in which they run.
+
+    Args:
+        nets: which nets.
+        modes: which of `MODES`.
+        slow: whether those that a full run leaves out are among them.
+    """
+    for net in nets:
+        for mode in modes:
+            if slow or mode != "XLA" or not net.no_xla:
+                yield from (Case(net, mode, framework) for framework in FRAMEWORKS)
 
 
-phases: dict[str, Callable[[int], object]] = {
-    "dense": lambda step: dense.train_on_batch(x, y),
-    "wrapped, warm-up": lambda step: warm_up[0].train_on_batch(x, y),
-    "wrapped, ramp": ramp_step,
-    "wrapped, frozen tail": lambda step: tail[0].train_on_batch(x, y),
-}
-times: dict[str, list[float]] = {name: [] for name in phases}
-first: dict[str, float] = {}
-for step in range(arguments.steps):
-    for name, run in phases.items():
+def main() -> None:
+    given = _arguments()
+    full = not (given.net or given.short or given.jit or given.steps)
+    if given.resume and not full:
+        sys.exit("expected --resume without --net, --short, --jit and --steps")
+    table = SHORT if given.short else NETS
+    nets = [table[given.net]] if given.net else list(table.values())
+    modes = list(MODES) if full else ["XLA" if given.jit else "graph"]
+    options = ["--short"] if given.short else []
+    options += ["--steps", str(given.steps)] if given.steps else []
+    processes = Processes(dict(given.python), tuple(options))
+    records = _stored() if given.resume else []
+    failed = 0
+    for case in cases(nets, modes, slow=bool(given.net)):
+        if case.is_in(records):
+            continue
         start = time.perf_counter()
-        run(step)
-        times[name].append(time.perf_counter() - start)
-        first.setdefault(name, times[name][0])
+        try:
+            records.append(processes.measure(case))
+        except Failed as reason:
+            failed += 1
+            print(f"{case}: {reason}", file=sys.stderr)
+            continue
+        seconds = time.perf_counter() - start
+        print(f"{case}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        if full:
+            _store(records)
+    text = markdown(nets, records, modes)
+    print(text)
+    if full:
+        (RESULTS / "step_time.md").write_text(text)
+    if failed:
+        sys.exit(f"{failed} of our own failed: see above")
 
-mode = "XLA step" if arguments.jit else "graph"
-print(
-    f"quick start net, batch {BATCH}, {mode}, {arguments.steps} steps in turn; "
-    f"Keras {keras.__version__}, TensorFlow {tf.__version__}, "
-    f"Python {platform.python_version()}, {os.cpu_count()} cores"
-)
-print(f"{'':<22}{'median ms':>10}{'ratio':>8}{'first step s':>14}")
-baseline = statistics.median(times["dense"][SKIPPED:])
-for name, measured in times.items():
-    median = statistics.median(measured[SKIPPED:])
-    ratio = f"{median / baseline:.3f}"
-    print(f"{name:<22}{median * 1e3:>10.2f}{ratio:>8}{first[name]:>14.2f}")
+
+def _stored() -> list[Record]:
+    """What an interrupted run has left."""
+    path = RESULTS / "step_time.json"
+    if not path.exists():
+        return []
+    records: list[Record] = json.loads(path.read_text())
+    return records
+
+
+def _store(records: list[Record]) -> None:
+    """Whoever is killed while he writes leaves what was there."""
+    path = RESULTS / "step_time.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(records, indent=1) + "\n")
+    part.replace(path)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/step_time.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--net", choices=NETS, help="default: all")
+    parser.add_argument("--jit", action="store_true", help="XLA for the whole step")
+    parser.add_argument("--steps", type=int, help="in turn; default: by the net")
+    for flag in ("--short", "--resume"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument(
+        "--python", type=_pair, action="append", default=[], metavar="PEER=PATH"
+    )
+    given = parser.parse_args()
+    if given.short and given.net and given.net not in SHORT:
+        parser.error(f"--short has the nets {', '.join(SHORT)}, received {given.net}")
+    return given
+
+
+def _pair(text: str) -> tuple[str, str]:
+    peers = [name for name, framework in FRAMEWORKS.items() if framework.peer]
+    peer, _, path = text.partition("=")
+    if peer not in peers or not path:
+        raise argparse.ArgumentTypeError(
+            f"expected PEER=PATH with a peer of {', '.join(peers)}, received {text!r}"
+        )
+    return peer, path
+
+
+if __name__ == "__main__":
+    main()
