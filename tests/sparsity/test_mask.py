@@ -236,6 +236,25 @@ def test_soft_mask_is_precise_where_the_difference_of_squares_is_not():
     assert np.abs(naive - exact).max() > 1e-5
 
 
+def test_a_coupled_mask_is_the_sigmoid_of_a_margin_set_elsewhere():
+    margin = np.array([-50.0, -1.0, 0.0, 0.5, 80.0], "float32")
+    square = np.array([0.0, 0.04, 0.09, 1.0, 4.0], "float32")
+    share = np.array([3.0, 20.0, 0.0, 7.0, 1.0], "float32")
+    m = cases.array(mask.coupled_mask(*map(cases.tensor, (square, margin, share))))
+    np.testing.assert_allclose(m, 1 / (1 + np.exp(-margin.astype("f8"))), rtol=1e-6)
+
+
+def test_a_coupled_mask_moves_with_its_kernels_part_of_the_margin():
+    margin, share = np.array([-1.0, 0.0, 0.5]), np.array([20.0, 3.0, 0.0])
+    square = cases.tensor([0.04, 0.09, 1.0])
+    gradient = cases.gradient(
+        lambda q: mask.coupled_mask(q, cases.tensor(margin), cases.tensor(share)),
+        square,
+    )
+    m = 1 / (1 + np.exp(-margin))
+    np.testing.assert_allclose(gradient, share * m * (1 - m), rtol=1e-5)
+
+
 def test_far_from_the_threshold_the_mask_is_0_or_1_and_its_gradient_finite():
     w = cases.tensor([1e-3, 0.1, 0.5, -1.0, 30.0])
     pruned, tau = cases.count(2), cases.tensor(1e-6)
