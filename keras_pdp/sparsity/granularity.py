@@ -56,6 +56,11 @@ class Granularity(abc.ABC):
         """Units every pool keeps; None where the sparsity decides."""
         return None
 
+    @property
+    def ignores_axes(self) -> bool:
+        """Whether a kernel is cut in the same way as the vector of its weights."""
+        return False
+
     @abc.abstractmethod
     def elements(self, shape: Shape) -> int:
         """Weights in a unit, padding counted."""
@@ -103,6 +108,10 @@ class Unstructured(Granularity):
 
     def join(self, units: Tensor, shape: Shape, xp: Any = ops) -> Tensor:
         return xp.reshape(units, shape)
+
+    @property
+    def ignores_axes(self) -> bool:
+        return True
 
     def elements(self, shape: Shape) -> int:
         return 1

@@ -38,7 +38,7 @@ class Layout:
     def bring(self, w: Tensor, xp: Any = ops) -> Tensor:
         """A stored kernel (or mask) in the layout."""
         shape = self.shape(tuple(w.shape))
-        if not self._in_order:
+        if not self.in_order:
             w = xp.transpose(w, self.order)
         return w if tuple(w.shape) == shape else xp.reshape(w, shape)
 
@@ -47,7 +47,7 @@ class Layout:
         ordered = tuple(stored[axis] for axis in self.order)
         if tuple(w.shape) != ordered:
             w = xp.reshape(w, ordered)
-        if self._in_order:
+        if self.in_order:
             return w
         return xp.transpose(w, tuple(self.order.index(i) for i in range(len(stored))))
 
@@ -65,7 +65,8 @@ class Layout:
         return tuple(n if i in axes else 1 for i, n in enumerate(stored))
 
     @property
-    def _in_order(self) -> bool:
+    def in_order(self) -> bool:
+        """Whether `bring` only reshapes."""
         return self.order == tuple(range(len(self.order)))
 
 

@@ -12,7 +12,7 @@ from keras import ops
 from keras_pdp.sparsity import mask
 from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.sparsity.granularity import Granularity, Tensor
-from keras_pdp.sparsity.layout import Layout
+from keras_pdp.sparsity.layout import Layout, as_stored
 from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import (
     compiled,
@@ -86,8 +86,7 @@ class PrunedKernel:
         pruned = read(self.pruned)
 
         def ranked() -> Tensor:
-            keep = compiled(_hard_mask, **self._static)(w, pruned)
-            return ops.where(keep, w, 0.0)
+            return ops.where(self._ranked(w, pruned), w, 0.0)
 
         return ops.cond(
             frozen,
@@ -103,15 +102,15 @@ class PrunedKernel:
             return ops.zeros((pools, 1), "float32")
 
         def value(w: Tensor) -> tuple[list[Tensor], Tensor]:
-            soft = compiled(_soft_masked, **self._static)
+            def soft() -> tuple[Tensor, Tensor]:
+                program = compiled(_soft_masked, **self._static)
+                masked, t = program(self._shared(w), pruned, tau)
+                return self._own(masked), t
+
             masked, t = ops.cond(
                 frozen,
                 lambda: (ops.where(stored, w, 0.0), no_threshold()),
-                lambda: ops.cond(
-                    pruned > 0,
-                    lambda: soft(w, pruned, tau),
-                    lambda: (w, no_threshold()),
-                ),
+                lambda: ops.cond(pruned > 0, soft, lambda: (w, no_threshold())),
             )
             return [masked], t
 
@@ -119,15 +118,16 @@ class PrunedKernel:
             upstreams: list[Tensor], given: tuple[Tensor, ...], t: Tensor
         ) -> list[Tensor]:
             (upstream,), (w,) = upstreams, given
-            soft = compiled(_soft_gradient, **self._static)
+
+            def soft() -> Tensor:
+                program = compiled(_soft_gradient, **self._static)
+                shared = self._shared(upstream), self._shared(w)
+                return self._own(program(*shared, t, pruned, tau))
+
             slope = ops.cond(
                 frozen,
                 lambda: ops.where(stored, upstream, 0.0),
-                lambda: ops.cond(
-                    pruned > 0,
-                    lambda: soft(upstream, w, t, pruned, tau),
-                    lambda: upstream,
-                ),
+                lambda: ops.cond(pruned > 0, soft, lambda: upstream),
             )
             return [slope]
 
@@ -149,8 +149,7 @@ class PrunedKernel:
 
     def hard(self) -> Tensor:
         """The mask that ships, bool, of the kernel's shape, from the weights now."""
-        hard = compiled(_hard_mask, **self._static)
-        return hard(read(self.variable), read(self.pruned))
+        return self._ranked(read(self.variable), read(self.pruned))
 
     def keeps(self, frozen: bool) -> Tensor:
         """The hard mask in use: the stored one, once frozen."""
@@ -241,9 +240,30 @@ class PrunedKernel:
         """Weights that go with the target."""
         return self.removed_by(number(self.target))
 
+    def _ranked(self, w: Tensor, pruned: Tensor) -> Tensor:
+        program = compiled(_hard_mask, **self._static)
+        return self._own(program(self._shared(w), pruned))
+
+    def _shared(self, w: Tensor) -> Tensor:
+        """As the compiled functions take it.
+
+        Where the axes play no part, as a vector: kernels of as many weights then share
+        what is compiled, such as the four of an attention.
+        """
+        return ops.reshape(w, (self.size,)) if self._is_vector else w
+
+    def _own(self, w: Tensor) -> Tensor:
+        """The inverse of `_shared`."""
+        return ops.reshape(w, self.variable.shape) if self._is_vector else w
+
+    @property
+    def _is_vector(self) -> bool:
+        return self.granularity.ignores_axes and self.layout.in_order
+
     @property
     def _static(self) -> dict[str, Hashable]:
-        return {"granularity": self.granularity, "layout": self.layout}
+        layout = as_stored(1) if self._is_vector else self.layout
+        return {"granularity": self.granularity, "layout": layout}
 
 
 def state(

@@ -10,6 +10,7 @@ import pytest
 from keras import layers, ops
 
 from keras_pdp import Constant, PDPCallback, PDPWrapper, pruned_layers, strip, uniform
+from keras_pdp.training import compiled as programs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 16)).astype("float32")
@@ -204,3 +205,27 @@ def test_a_new_sparsity_traces_nothing(compiled):
     model.fit(X, Y, batch_size=4, epochs=4, verbose=0, callbacks=[callback, watch])
     assert len(counted) == 64
     assert counted[-1] == counted[0]  # before the ramp, on it, and frozen
+
+
+def test_kernels_of_as_many_weights_share_what_is_compiled():
+    """Of whatever shapes: their axes play no part where single weights are pruned."""
+
+    def count():
+        return programs._compiled.cache_info().currsize
+
+    def trained_on(*units):
+        model = keras.Sequential([keras.Input((6,))])
+        for each in units:
+            model.add(PDPWrapper(layers.Dense(each, use_bias=False)))
+        model.compile("sgd", "mse")
+        x, y = np.ones((4, 6)), np.ones((4, units[-1]))
+        model.fit(x, y, epochs=4, verbose=0, callbacks=[PDPCallback(0.5)])
+
+    programs._compiled.cache_clear()
+    trained_on(11)
+    alone = count()
+    assert alone > 0
+    trained_on(11, 6)  # (6, 11) and (11, 6)
+    assert count() == alone
+    trained_on(11, 5)  # (6, 11) and (11, 5)
+    assert count() > alone
