@@ -104,18 +104,17 @@ class PrunedChannels(PrunedKernel):
                 lambda: self._own_keep(given[0]),
             )
 
-        return ops.cond(
-            frozen,
-            lambda: self._silenced(given, read(self.keep)),
-            lambda: ops.cond(
-                read(self.pruned) > 0,
-                lambda: self._silenced(given, keep()),
+        return ops.switch(
+            self.phase(frozen),
+            [
                 lambda: given,
-            ),
+                lambda: self._silenced(given, keep()),
+                lambda: self._silenced(given, read(self.keep)),
+            ],
         )
 
     def _soft_gated(self, given: list[Tensor], frozen: Tensor) -> list[Tensor]:
-        pruned, keep = read(self.pruned), read(self.keep)
+        phase, keep = self.phase(frozen), read(self.keep)
         # The statistics that a normalisation gathers are not scaled.
         end = 1 + len(self.beside)
         static: dict[str, Hashable] = {
@@ -133,10 +132,13 @@ class PrunedChannels(PrunedKernel):
                 soft = compiled(_gated, **static)(margin, share, *given[:end])
                 return [*soft, *given[end:]], (margin, share)
 
-            return ops.cond(
-                frozen,
-                lambda: (self._silenced(given, keep), ungated()),
-                lambda: ops.cond(pruned > 0, gated, lambda: ([*given], ungated())),
+            return ops.switch(
+                phase,
+                [
+                    lambda: ([*given], ungated()),
+                    gated,
+                    lambda: (self._silenced(given, keep), ungated()),
+                ],
             )
 
         def gradient(
@@ -148,10 +150,9 @@ class PrunedChannels(PrunedKernel):
                 soft = compiled(_gated_gradient, **static)
                 return [*soft(*kept, *given[:end], *upstream[:end]), *upstream[end:]]
 
-            return ops.cond(
-                frozen,
-                lambda: self._silenced(upstream, keep),
-                lambda: ops.cond(pruned > 0, gated, lambda: upstream),
+            return ops.switch(
+                phase,
+                [lambda: upstream, gated, lambda: self._silenced(upstream, keep)],
             )
 
         return with_gradient(value, gradient)(*given)

@@ -82,20 +82,28 @@ class PrunedKernel:
         masked = self._soft(w, frozen) if training else self._hard(w, frozen)
         return {id(self.variable): masked}
 
+    def phase(self, frozen: Tensor) -> Tensor:
+        """0 before pruning begins, 1 while masks are computed, 2 with a frozen one.
+
+        One choice among three branches: each of two nested ones would take its time in
+        every step, for every kernel.
+        """
+        return ops.where(frozen, 2, ops.cast(read(self.pruned) > 0, "int32"))
+
     def _hard(self, w: Tensor, frozen: Tensor) -> Tensor:
-        pruned = read(self.pruned)
-
-        def ranked() -> Tensor:
-            return ops.where(self._ranked(w, pruned), w, 0.0)
-
-        return ops.cond(
-            frozen,
-            lambda: ops.where(read(self.mask), w, 0.0),
-            lambda: ops.cond(pruned > 0, ranked, lambda: w),
+        stored, pruned = read(self.mask), read(self.pruned)
+        return ops.switch(
+            self.phase(frozen),
+            [
+                lambda: w,
+                lambda: ops.where(self._ranked(w, pruned), w, 0.0),
+                lambda: ops.where(stored, w, 0.0),
+            ],
         )
 
     def _soft(self, w: Tensor, frozen: Tensor) -> Tensor:
         pruned, tau, stored = read(self.pruned), read(self.tau), read(self.mask)
+        phase = self.phase(frozen)
         pools = self.granularity.sizes(self.shape).shape[0]
 
         def no_threshold() -> Tensor:
@@ -107,10 +115,13 @@ class PrunedKernel:
                 masked, t = program(self._shared(w), pruned, tau)
                 return self._own(masked), t
 
-            masked, t = ops.cond(
-                frozen,
-                lambda: (ops.where(stored, w, 0.0), no_threshold()),
-                lambda: ops.cond(pruned > 0, soft, lambda: (w, no_threshold())),
+            masked, t = ops.switch(
+                phase,
+                [
+                    lambda: (w, no_threshold()),
+                    soft,
+                    lambda: (ops.where(stored, w, 0.0), no_threshold()),
+                ],
             )
             return [masked], t
 
@@ -124,12 +135,10 @@ class PrunedKernel:
                 shared = self._shared(upstream), self._shared(w)
                 return self._own(program(*shared, t, pruned, tau))
 
-            slope = ops.cond(
-                frozen,
-                lambda: ops.where(stored, upstream, 0.0),
-                lambda: ops.cond(pruned > 0, soft, lambda: upstream),
-            )
-            return [slope]
+            def frozen_mask() -> Tensor:
+                return ops.where(stored, upstream, 0.0)
+
+            return [ops.switch(phase, [lambda: upstream, soft, frozen_mask])]
 
         return with_gradient(value, gradient)(w)[0]
 

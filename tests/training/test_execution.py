@@ -37,7 +37,7 @@ def net(optimizer="sgd", seed=3, **compiled) -> keras.Model:
     return model
 
 
-def trained(model, epochs=5, callback=None):
+def trained(model, epochs=5, callback=None, extra=()):
     callback = PDPCallback(REMOVED / SIZE) if callback is None else callback
     return model.fit(
         X,
@@ -46,7 +46,7 @@ def trained(model, epochs=5, callback=None):
         batch_size=8,
         shuffle=False,
         verbose=0,
-        callbacks=[callback],
+        callbacks=[callback, *extra],
     ).history
 
 
@@ -105,14 +105,15 @@ def test_within_an_execution_the_sparsity_is_that_of_its_beginning():
     def counted(steps):
         seen, model = [], net(steps_per_execution=steps)
 
-        def count(batch, logs):
-            kernels = [k for w in pruned_layers(model) for k in w.kernels]
-            seen.append(sum(int(k.pruned.value) for k in kernels))
+        class Watch(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                # Not `model`: on JAX it is this one that reads the state.
+                kernels = [k for w in pruned_layers(self.model) for k in w.kernels]
+                seen.append(sum(int(k.pruned.value) for k in kernels))
 
-        watch = keras.callbacks.LambdaCallback(on_train_batch_end=count)
         # Uniform: the targets are the same, whatever the weights were by then.
         pdp = PDPCallback(REMOVED / SIZE, allocation=uniform)
-        trained(model, callback=[pdp, watch])
+        trained(model, callback=pdp, extra=[Watch()])
         assert_at_the_target(model)
         return seen
 
