@@ -138,7 +138,7 @@ def table(results: list[dict[str, Any]], date: str) -> str:
         f"{platform.machine()}, {os.cpu_count()} cores. The threshold between the "
         f"{SPARSITY:.0%} smallest scores and the rest. In brackets: how many reads of "
         "the data that is, in the same run. Every time contains the call itself: the "
-        "read of the fewest scores shows it, and the reads of a million are few for it.",
+        "read of the fewest scores shows it, and reads of a million are few for it.",
         "",
         "| engine | scores | read, ms | ours, ms | ours, ns a score | sort, ms "
         "| numpy.partition, ms |",
