@@ -170,16 +170,21 @@ class StraightThrough(PDPWrapper):
         return kind(weight, self.granularity, self.temperature, self)
 
 
-def straight_through(wrapped: keras.Model) -> keras.Model:
-    """The same model with `StraightThrough` in the place of `PDPWrapper`."""
+def remade(wrapped: keras.Model, kind: type[PDPWrapper]) -> keras.Model:
+    """The same model with another wrapper in the place of `PDPWrapper`."""
 
-    def remade(layer: keras.Layer) -> keras.Layer:
-        kind = StraightThrough if isinstance(layer, PDPWrapper) else type(layer)
-        return kind.from_config(layer.get_config())
+    def made(layer: keras.Layer) -> keras.Layer:
+        chosen = kind if isinstance(layer, PDPWrapper) else type(layer)
+        return chosen.from_config(layer.get_config())
 
-    model = keras.models.clone_model(wrapped, clone_function=remade)
+    model = keras.models.clone_model(wrapped, clone_function=made)
     model.set_weights(wrapped.get_weights())
     return model
+
+
+def straight_through(wrapped: keras.Model) -> keras.Model:
+    """The same model with `StraightThrough` in the place of `PDPWrapper`."""
+    return remade(wrapped, StraightThrough)
 
 
 # The paper's ramp (epochs 16 to 82 of 100), as fractions of the run, and no tail.

@@ -95,7 +95,7 @@ def run(piece: Piece, task: Task) -> Record:
     record: Record = {
         **piece.as_json(),
         "configuration": configuration(task.case, method),
-        **_circumstances(),
+        **circumstances(),
         "initial": _digest(task.initial),
     }
     try:
@@ -137,7 +137,8 @@ def _shrunk(net: keras.Model, task: Task) -> Record:
     return {"removed": 1 - shrink(net).count_params() / net.count_params()}
 
 
-def _circumstances() -> Record:
+def circumstances() -> Record:
+    """When, where and with which versions a result was made."""
     return {
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),

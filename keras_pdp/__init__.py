@@ -27,6 +27,7 @@ from keras_pdp.sparsity.granularity import Block as Block
 from keras_pdp.sparsity.granularity import Channel as Channel
 from keras_pdp.sparsity.granularity import NofM as NofM
 from keras_pdp.sparsity.granularity import Unstructured as Unstructured
+from keras_pdp.sparsity.layer_adaptive import lamp as lamp
 from keras_pdp.sparsity.schedule import Constant as Constant
 from keras_pdp.sparsity.schedule import Epochs as Epochs
 from keras_pdp.sparsity.schedule import Exponential as Exponential

@@ -177,6 +177,8 @@ BAD_VALUES = {
         TypeError,
         r"mapping.*\[\]",
     ),
+    "lamp of nothing": (lambda: pdp.lamp({}, 0.5), ValueError, "at least one"),
+    "lamp of a list": (lambda: pdp.lamp([], 0.5), TypeError, r"mapping.*\[\]"),
     "erdos of 2": (
         lambda: pdp.erdos_renyi({"k": candidate()}, 2.0),
         ValueError,

@@ -52,7 +52,7 @@ def uniform(candidates: Candidates, sparsity: float) -> dict[str, float]:
         TypeError: If an argument is of the wrong type.
         ValueError: If there is no kernel, or `sparsity` is not in [0, 1].
     """
-    _check(candidates, sparsity)
+    check_candidates(candidates, sparsity)
     return _apportion(candidates, dict.fromkeys(candidates, sparsity), sparsity)
 
 
@@ -72,7 +72,7 @@ def erdos_renyi(candidates: Candidates, sparsity: float) -> dict[str, float]:
         TypeError: If an argument is of the wrong type.
         ValueError: If there is no kernel, or `sparsity` is not in [0, 1].
     """
-    _check(candidates, sparsity)
+    check_candidates(candidates, sparsity)
     raw = {n: sum(c.shape) / math.prod(c.shape) for n, c in candidates.items()}
     dense: set[str] = set()
     keep = (1.0 - sparsity) * sum(c.weights for c in candidates.values())
@@ -104,7 +104,7 @@ def global_magnitude(candidates: Candidates, sparsity: float) -> dict[str, float
         TypeError: If an argument is of the wrong type.
         ValueError: If there is no kernel, or `sparsity` is not in [0, 1].
     """
-    _check(candidates, sparsity)
+    check_candidates(candidates, sparsity)
     budget = _budget(candidates, sparsity)
     size = _only_size(candidates)
     pruned = (
@@ -226,7 +226,7 @@ def _apportion(
     return {n: pruned[n] / len(c.scores) for n, c in candidates.items()}
 
 
-def _check(candidates: Candidates, sparsity: float) -> None:
+def check_candidates(candidates: Candidates, sparsity: float) -> None:
     """Raises unless there is something to share, and a share of it to remove."""
     if not isinstance(candidates, Mapping):
         raise TypeError(

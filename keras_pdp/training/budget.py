@@ -59,9 +59,9 @@ def check_allocation(
             )
     elif not callable(allocation):
         raise TypeError(
-            "`allocation` should be uniform, global_magnitude, erdos_renyi, a function "
-            "of the same form, or a mapping from layer names to sparsities. Received: "
-            f"{allocation!r}."
+            "`allocation` should be lamp, global_magnitude, uniform, erdos_renyi, a "
+            "function of the same form, or a mapping from layer names to sparsities. "
+            f"Received: {allocation!r}."
         )
 
 

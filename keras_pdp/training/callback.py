@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pdp.sparsity import allocation as allocations
 from keras_pdp.sparsity import schedule as schedules
 from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.allocation import Allocation
+from keras_pdp.sparsity.layer_adaptive import lamp
 from keras_pdp.sparsity.schedule import Linear, Moment, Position, Schedule
 from keras_pdp.training import budget
 from keras_pdp.training import cost as costs
@@ -70,9 +70,9 @@ class PDPCallback(keras.callbacks.Callback):
             N:M) or `allocation` is a mapping.
         schedule: How the sparsity rises. Defaults to `Linear(0.15, 0.75)`, fractions
             of the run.
-        allocation: How the budget is shared: `global_magnitude`, `uniform`,
+        allocation: How the budget is shared: `lamp`, `global_magnitude`, `uniform`,
             `erdos_renyi`, a function of the same form, or a mapping from layer names
-            (or `layer/weight`) to sparsities. Defaults to `global_magnitude`.
+            (or `layer/weight`) to sparsities. Defaults to `lamp`.
         cost: What removed channels save: `keras_pdp.parameters`, `keras_pdp.macs`, or a
             function of the same form. Defaults to `parameters`.
         freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
@@ -108,7 +108,7 @@ class PDPCallback(keras.callbacks.Callback):
         sparsity: float | None = None,
         *,
         schedule: Schedule | None = None,
-        allocation: Allocation | Mapping[str, float] = allocations.global_magnitude,
+        allocation: Allocation | Mapping[str, float] = lamp,
         cost: Cost = costs.parameters,
         freeze_at: Moment | None = 0.9,
         epochs: int | None = None,

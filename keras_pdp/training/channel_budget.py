@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_pdp.channels.trace import Work
 from keras_pdp.sparsity.allocation import Candidate
+from keras_pdp.sparsity.layer_adaptive import Relative, relative
 from keras_pdp.training import channel_gates
 from keras_pdp.training.compiled import number
 from keras_pdp.training.coupling import Coupling, Group
@@ -213,11 +214,11 @@ def _candidate(
     """
     square = group.scores(squares)
     order = np.argsort(square, kind="stable")
-    left = np.cumsum(square[order][::-1])[::-1]
     worth = np.empty(len(square))
-    worth[order] = square[order] / np.maximum(left, np.finfo(float).tiny)
+    costs = np.full(group.channels, weight)
+    worth[order] = relative(np.sqrt(square[order]), costs)
     sizes = np.full(group.channels, max(round(saving), 1), np.int64)
-    return Candidate(np.sqrt(worth / weight), sizes, group.members[0].kernel.shape)
+    return Relative(worth, sizes, group.members[0].kernel.shape)
 
 
 def _steps(plan: Plan, price: Price, none: list[int]) -> list[float]:

@@ -1,5 +1,6 @@
 """The budget is met to the unit, and shared as each rule says."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_pdp import Block, Channel, erdos_renyi, global_magnitude, uniform
+from keras_pdp import Block, Channel, erdos_renyi, global_magnitude, lamp, uniform
+from keras_pdp.sparsity import layer_adaptive
 from keras_pdp.sparsity.allocation import Candidate
 from tests.sparsity import cases
 
-RULES = [uniform, global_magnitude, erdos_renyi]
+RULES = [uniform, global_magnitude, erdos_renyi, lamp]
 
 
 def single_weights(w):
@@ -109,6 +111,84 @@ def test_global_magnitude_by_hand():
     assert global_magnitude(candidates, 3 / 8) == {"small": 2 / 3, "large": 1 / 5}
     # The largest of each stays, so that `large` gives what `small` can't.
     assert global_magnitude(candidates, 0.5) == {"small": 2 / 3, "large": 2 / 5}
+
+
+@given(drawn_kernels, drawn_sparsity)
+def test_lamp_is_one_sort_over_parts_of_what_is_left(candidates, sparsity):
+    """By its definition, weight for weight; the largest of each kernel stays."""
+    everything = []
+    for name, candidate in candidates.items():
+        ranked = sorted(candidate.scores.astype(float))
+        for place, score in enumerate(ranked[:-1]):
+            rest = sum(other**2 for other in ranked[place:])
+            everything.append((score**2 / rest if rest else 0.0, name))
+    total = sum(c.weights for c in candidates.values())
+    count = min(round(sparsity * total), len(everything))
+    counts = removed(candidates, lamp(candidates, sparsity))
+    assert sum(counts.values()) == count
+    cut = sorted(worth for worth, _ in everything)[count - 1] if count else -1.0
+    for name in candidates:
+        # Worths that differ by rounding only, or are 0 in float32, may change places.
+        less, most = cut * (1 - 1e-5), max(cut * (1 + 1e-5), 1e-70)
+        below = sum(n == name and max(x, 1e-70) < less for x, n in everything)
+        reached = sum(n == name and x <= most for x, n in everything)
+        assert below <= counts[name] <= reached
+
+
+def test_lamp_by_hand():
+    # 1/14, 4/13, 1 and, ten times as large, 9/50, 16/41, 1.
+    candidates = {
+        "small": single_weights([[1.0, 2.0, 3.0]]),
+        "large": single_weights([[30.0, 40.0, 50.0]]),
+    }
+    order = ["small", "large", "small", "large"]
+    for count in range(5):
+        counts = removed(candidates, lamp(candidates, count / 6))
+        assert counts == {n: order[:count].count(n) for n in candidates}
+
+
+@given(drawn_kernels, drawn_sparsity, st.integers(-20, 20))
+def test_lamp_does_not_see_how_large_a_kernel_is(candidates, sparsity, exponent):
+    """By powers of 2, which round nothing."""
+    (name, first), *_ = candidates.items()
+    scaled = dataclasses.replace(first, scores=first.scores * np.float32(2**exponent))
+    if (scaled.scores > 0).sum() < (first.scores > 0).sum():
+        return  # underflow
+    expected = lamp(candidates, sparsity)
+    assert lamp({**candidates, name: scaled}, sparsity) == expected
+
+
+def test_lamp_counts_blocks_by_their_weights():
+    """Of a block it is the worth of one weight, so that layouts may meet."""
+    w = cases.weights((16, 8))
+    blocks = in_units(w, Block((4, 1)))
+    fine = single_weights(w)
+    ranked = np.sort(blocks.scores.astype(float))
+    worth = ranked**2 / np.cumsum(4 * ranked[::-1] ** 2)[::-1]
+    alone = np.sort(fine.scores.astype(float))
+    alone = alone**2 / np.cumsum(alone[::-1] ** 2)[::-1]
+    counts = removed({"b": blocks, "f": fine}, lamp({"b": blocks, "f": fine}, 0.5))
+    # The two cuts are at the same place.
+    least, most = alone[counts["f"] - 1], alone[counts["f"]]
+    assert np.count_nonzero(worth < least) <= counts["b"]
+    assert counts["b"] <= np.count_nonzero(worth < most)
+    assert 4 * counts["b"] + counts["f"] == pytest.approx(128, abs=2)
+
+
+def test_lamp_adds_up_more_units_than_fit_in_one_chunk(monkeypatch):
+    candidates = kernels((40, 10), (30, 7), (4, 5))
+    expected = {s: lamp(candidates, s) for s in (0.1, 0.5, 0.9)}
+    monkeypatch.setattr(layer_adaptive, "_CHUNK", 7)
+    assert {s: lamp(candidates, s) for s in expected} == expected
+
+
+def test_lamp_of_scores_that_are_all_zero_or_tiny():
+    zeros = Candidate(np.zeros(4, "float32"), np.ones(4, int), (4, 1))
+    tiny = Candidate(np.array([1e-30, 2e-30], "float32"), np.ones(2, int), (2, 1))
+    counts = removed({"z": zeros, "t": tiny}, lamp({"z": zeros, "t": tiny}, 0.5))
+    assert counts == {"z": 3, "t": 0}
+    counts = removed({"z": zeros, "t": tiny}, lamp({"z": zeros, "t": tiny}, 0.6))
+    assert counts == {"z": 3, "t": 1}
 
 
 def test_global_magnitude_takes_the_nearer_of_two_sums():

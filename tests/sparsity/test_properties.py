@@ -23,6 +23,7 @@ from keras_pdp import (
     Unstructured,
     erdos_renyi,
     global_magnitude,
+    lamp,
     uniform,
 )
 from keras_pdp.sparsity import layout, mask
@@ -236,7 +237,7 @@ units = st.lists(
 
 
 @given(
-    st.sampled_from([uniform, global_magnitude, erdos_renyi]),
+    st.sampled_from([uniform, global_magnitude, erdos_renyi, lamp]),
     st.lists(st.tuples(units, st.integers(1, 64)), min_size=1, max_size=6),
     st.floats(0.0, 1.0, exclude_max=True),
 )

@@ -19,6 +19,7 @@ from keras_pdp import (
     PDPWrapper,
     erdos_renyi,
     global_magnitude,
+    lamp,
     macs,
     parameters,
     pruned_layers,
@@ -173,7 +174,7 @@ def full_cost(model: keras.Model, cost) -> float:
 
 
 @quiet
-@pytest.mark.parametrize("allocation", [global_magnitude, uniform, erdos_renyi])
+@pytest.mark.parametrize("allocation", [global_magnitude, lamp, uniform, erdos_renyi])
 @pytest.mark.parametrize("cost", [parameters, macs])
 @pytest.mark.parametrize("make", [residual, concatenated])
 @pytest.mark.parametrize("sparsity", [0.25, 0.6])
@@ -232,7 +233,7 @@ def test_uniform_takes_the_same_part_of_every_group():
 @quiet
 @pytest.mark.parametrize(
     "name, allocation",
-    [(name, global_magnitude) for name in NETS]
+    [(name, lamp) for name in NETS]
     + [("residual", uniform), ("residual", erdos_renyi)],
 )
 def test_no_group_is_ever_emptied(name, allocation):

@@ -1,0 +1,248 @@
+"""What the study of the defaults compares: a base, and one thing changed at a time."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from benchmarks.accuracy_cases import CASES, AdamCosine, Case
+from benchmarks.accuracy_methods import (
+    Dense,
+    Wrapped,
+    budget,
+    remade,
+    straight_through,
+)
+from benchmarks.accuracy_nets import is_pruned
+from benchmarks.accuracy_targets import Weights
+from benchmarks.accuracy_task import Prepared, Task, read_weights, train, write_weights
+from benchmarks.study_parts import BudgetWrapper, RisingKappa, SoftToHard, taught
+from keras_pdp import (
+    Absolute,
+    Calibrated,
+    Exponential,
+    Linear,
+    PDPCallback,
+    Polynomial,
+    erdos_renyi,
+    global_magnitude,
+    strip,
+    uniform,
+    wrap,
+)
+
+Options = tuple[tuple[str, Any], ...]
+Recipe = Callable[[Case], Case]
+
+# The ramp's begin and end and the freezing, in fractions of the run. The base is what
+# the questions after the first are asked about: the best answer to that one.
+BEGIN, END, FREEZE = 0.1, 0.5, 0.6
+
+
+def same(case: Case) -> Case:
+    """The case as it is."""
+    return case
+
+
+@dataclass(frozen=True)
+class Variant(Wrapped):
+    """Ours, with something changed.
+
+    Args:
+        recipe: changes how the case is trained.
+        select: which layers take part; the budget stays that of all of them.
+        dress: changes the model and adds callbacks, given the task, the wrapped model
+            and the callbacks.
+    """
+
+    recipe: Recipe = same
+    select: Callable[[Any], bool] = is_pruned
+    dress: (
+        Callable[[Task, keras.Model, list[Any]], tuple[keras.Model, list[Any]]] | None
+    ) = None
+
+    def prepare(self, task: Task) -> Prepared:
+        net = task.net(keras)
+        wrapped = self.change(
+            wrap(net, temperature=self.temperature, select=self.select)
+        )
+        asked = budget(task.target)
+        assert asked is not None
+        asked *= _size(net, is_pruned) / _size(net, self.select)
+        callbacks: list[Any] = [PDPCallback(asked, **dict(self.options))]
+        model = wrapped
+        if self.dress is not None:
+            model, callbacks = self.dress(task, wrapped, callbacks)
+        return Prepared(keras, model, lambda _: read_weights(strip(wrapped)), callbacks)
+
+
+def _size(net: keras.Model, select: Callable[[Any], bool]) -> int:
+    """The weights in the kernels of a net of plain layers."""
+    return sum(
+        math.prod(layer.kernel.shape)
+        for layer in net.layers
+        if is_pruned(layer) and select(layer)
+    )
+
+
+def ramp(begin: float, end: float, freeze: float | None) -> Options:
+    """The options of a linear ramp and its tail."""
+    return ("schedule", Linear(begin, end)), ("freeze_at", freeze)
+
+
+BASE = ramp(BEGIN, END, FREEZE)
+BASE_NAME = f"ramp-{BEGIN:g}-{END:g}-{FREEZE}"
+
+
+def _in_ramp(schedule: Any) -> Options:
+    return ("schedule", schedule), ("freeze_at", FREEZE)
+
+
+def _budgeted(model: keras.Model) -> keras.Model:
+    return remade(model, BudgetWrapper)
+
+
+def _rising(first: float, last: float) -> Any:
+    def dress(
+        task: Task, wrapped: keras.Model, callbacks: list[Any]
+    ) -> tuple[keras.Model, list[Any]]:
+        return wrapped, [*callbacks, RisingKappa(first, last, BEGIN, END)]
+
+    return dress
+
+
+def _soft_to_hard(
+    task: Task, wrapped: keras.Model, callbacks: list[Any]
+) -> tuple[keras.Model, list[Any]]:
+    teacher = task.net(keras)
+    to_hard = SoftToHard(wrapped, teacher, FREEZE - 0.01, share=1.0)
+    return taught(wrapped, teacher, 0.0), [to_hard, *callbacks]
+
+
+def _by_the_dense(
+    task: Task, wrapped: keras.Model, callbacks: list[Any]
+) -> tuple[keras.Model, list[Any]]:
+    """The dense net, trained first; twice the time and more."""
+    teacher = task.net(keras)
+    write_weights(teacher, train(task, Dense().prepare(task)).weights)
+    return taught(wrapped, teacher, 1.0), callbacks
+
+
+def _decayed(decay: float) -> Recipe:
+    @dataclass(frozen=True)
+    class Decayed:
+        inner: Any
+        decay: float
+
+        def build(self, k: Any, steps: int) -> Any:
+            optimizer = self.inner.build(k, steps)
+            config = {**optimizer.get_config(), "weight_decay": self.decay}
+            return type(optimizer).from_config(config)
+
+    def recipe(case: Case) -> Case:
+        return dataclasses.replace(case, optimizer=Decayed(case.optimizer, decay))  # type: ignore[arg-type]
+
+    return recipe
+
+
+def inner(layer: Any) -> bool:
+    """Not the first layer of an image net, and not the classes."""
+    return (
+        is_pruned(layer)
+        and getattr(layer, "units", None) != 10
+        and layer.input.shape[-1] not in (1, 3)
+    )
+
+
+def _softness(kappa: float, options: Options = BASE) -> Variant:
+    return Variant(f"κ = {kappa:g}", Calibrated(kappa), options)
+
+
+def _ramped(begin: float, end: float, freeze: float | None) -> Variant:
+    tail = "no tail" if freeze is None else f"frozen at {freeze:.0%}"
+    return Variant(
+        f"ramp {begin:.0%} to {end:.0%}, {tail}", None, ramp(begin, end, freeze)
+    )
+
+
+SCHEDULES = {
+    f"ramp-{begin:g}-{end:g}-{freeze}": _ramped(begin, end, freeze)
+    for begin, end, freeze in (
+        (0.15, 0.75, 0.9),
+        (0.15, 0.75, 0.75),
+        (0.15, 0.75, None),
+        (0.1, 0.6, 0.75),
+        (0.1, 0.5, 0.6),
+        (0.1, 0.5, 0.5),
+        (0.1, 0.5, 0.9),
+        (0.1, 0.5, None),
+        (0.05, 0.4, 0.5),
+        (0.1, 0.4, 0.4),
+        (0.1, 0.3, 0.4),
+    )
+}
+QUESTIONS: dict[str, dict[str, Variant]] = {
+    "schedule": SCHEDULES,
+    "softness": {f"kappa-{k:g}": _softness(k) for k in (1, 2, 3, 7, 10, 20, 50)},
+    "shape": {
+        "cubic": Variant("cubic", None, _in_ramp(Polynomial(BEGIN, END, 3))),
+        "exponential": Variant("exponential", None, _in_ramp(Exponential(BEGIN, END))),
+    },
+    "allocation": {
+        "uniform": Variant("uniform", None, (*BASE, ("allocation", uniform))),
+        "erdos-renyi": Variant(
+            "Erdős–Rényi", None, (*BASE, ("allocation", erdos_renyi))
+        ),
+        "global": Variant(
+            "global magnitude", None, (*BASE, ("allocation", global_magnitude))
+        ),
+        "inner": Variant("first and last layer dense", None, BASE, select=inner),
+    },
+    "decay": {
+        f"decay-{d:g}": Variant(
+            f"weight decay of {d:g}", None, BASE, recipe=_decayed(d)
+        )
+        for d in (1e-4, 1e-3, 1e-2)
+    },
+    "family": {
+        "straight": Variant(
+            "straight-through, same ramp and tail",
+            Absolute(1e-30),
+            BASE,
+            straight_through,
+        ),
+        "budgeted": Variant("masks that sum to the budget", None, BASE, _budgeted),
+        "rising": Variant(
+            "κ from 2.5 to 25 along the ramp", None, BASE, dress=_rising(0.5, 5.0)
+        ),
+        "soft-to-hard": Variant(
+            "the soft net teaches the frozen one", None, BASE, dress=_soft_to_hard
+        ),
+        "dense-teacher": Variant(
+            "the trained dense net teaches", None, BASE, dress=_by_the_dense
+        ),
+    },
+}
+VARIANTS = {
+    name: variant for group in QUESTIONS.values() for name, variant in group.items()
+}
+
+_LENET = CASES["lenet"]
+STUDIED = {
+    case.name: case
+    for case in (
+        _LENET,
+        dataclasses.replace(
+            _LENET,
+            name="lenet-cosine",
+            title="LeNet-300-100, Fashion-MNIST, Adam to zero",
+            optimizer=AdamCosine(1e-3),
+        ),
+        CASES["convolutions"],
+        dataclasses.replace(CASES["resnet8"], epochs=10),
+    )
+}
+TARGETS = Weights(0.9), Weights(0.95), Weights(0.98), Weights(0.99)
