@@ -18,10 +18,11 @@ from keras_pdp.training import budget
 from keras_pdp.training import cost as costs
 from keras_pdp.training.budget import Budget
 from keras_pdp.training.channel_gates import ChannelGates
-from keras_pdp.training.compiled import number
+from keras_pdp.training.compiled import number, put
 from keras_pdp.training.cost import Cost
 from keras_pdp.training.coupling import Coupling, coupling_of
 from keras_pdp.training.pruned_channels import PrunedChannels
+from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.surgery import named_wrappers
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -140,6 +141,7 @@ class PDPCallback(keras.callbacks.Callback):
         # touches no device. Read anew in every epoch: checkpoints may be restored.
         self._pruned: dict[str, int] | None = None
         self._targets: dict[str, int] = {}
+        self._kernels: dict[str, PrunedKernel] = {}
         # How channels hang together, once the model is built, and their gates.
         self._coupling: Coupling | None = None
         self._followed = False
@@ -172,10 +174,10 @@ class PDPCallback(keras.callbacks.Callback):
         budget.check_budget(self._wrappers, self._budget, coupling)
         budget.share_out(self.model, self._wrappers, self._budget, coupling)
         self._gates = ChannelGates(coupling.groups if coupling else ())
-        kernels = budget.kernels_of(self._wrappers)
-        self._targets = {name: number(k.target) for name, k in kernels.items()}
-        self._pruned = {name: number(k.pruned) for name, k in kernels.items()}
-        return {name: self._targets[name] / k.units for name, k in kernels.items()}
+        self._kernels = budget.kernels_of(self._wrappers)
+        self._targets = {n: number(k.target) for n, k in self._kernels.items()}
+        self._pruned = {n: number(k.pruned) for n, k in self._kernels.items()}
+        return {n: self._targets[n] / k.units for n, k in self._kernels.items()}
 
     def update(self, position: Position | float) -> None:
         """Sets every wrapper for the step that follows.
@@ -317,9 +319,8 @@ class PDPCallback(keras.callbacks.Callback):
         if not risen and not self._gates.groups:
             return
         self._sync()
-        kernels = budget.kernels_of(self._wrappers)
         for name, pruned in risen.items():
-            kernels[name].pruned.assign(pruned)
+            put(self._kernels[name].pruned, pruned)
             self._pruned[name] = pruned
         if not self._frozen:
             self._gates.raise_to(fraction)

@@ -110,6 +110,25 @@ def number(variable: keras.Variable) -> Any:
     return ops.convert_to_numpy(read(variable)).item()
 
 
+def put(variable: keras.Variable, value: int) -> None:
+    """Sets a scalar variable.
+
+    As `assign`, which on TensorFlow takes ten times as long; a callback does this for
+    every kernel after every step.
+    """
+    if keras.backend.backend() != "tensorflow":
+        variable.assign(value)
+        return
+    import tensorflow as tf
+
+    if isinstance(variable.value, tf.distribute.DistributedValues):
+        variable.assign(value)
+        return
+    tf.raw_ops.AssignVariableOp(
+        resource=variable.value.handle, value=tf.constant(value, variable.dtype)
+    )
+
+
 @functools.cache
 def _compiled(
     function: Callable[..., Any],
