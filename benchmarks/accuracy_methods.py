@@ -21,6 +21,7 @@ from keras_pdp import (
     PerEpoch,
     Polynomial,
     Unstructured,
+    global_magnitude,
     strip,
     wrap,
 )
@@ -187,10 +188,16 @@ def straight_through(wrapped: keras.Model) -> keras.Model:
     return remade(wrapped, StraightThrough)
 
 
-# The paper's ramp (epochs 16 to 82 of 100), as fractions of the run, and no tail.
-_PAPER = (("schedule", PerEpoch(Linear(0.16, 0.82))), ("freeze_at", None))
-# The cubic ramp of gradual magnitude pruning (Zhu and Gupta 2017).
-_CUBIC = (("schedule", Polynomial(0.15, 0.75, 3)), ("freeze_at", None))
+# The paper's ramp (epochs 16 to 82 of 100), as fractions of the run, no tail, and one
+# cut through the magnitudes of all kernels.
+_PAPER = (
+    ("schedule", PerEpoch(Linear(0.16, 0.82))),
+    ("freeze_at", None),
+    ("allocation", global_magnitude),
+)
+# The cubic ramp of gradual magnitude pruning (Zhu and Gupta 2017), where ours is; the
+# budget is shared out as ours.
+_CUBIC = (("schedule", Polynomial(0.1, 0.5, 3)), ("freeze_at", None))
 
 WRAPPED = {
     "ours": Wrapped("ours, defaults"),

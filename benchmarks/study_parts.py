@@ -33,7 +33,8 @@ class _BudgetKernel(PrunedKernel):
         squares = ops.square(w)
         kept = ops.cast(self.size - pruned, "float32")
         fixed = ops.stop_gradient(squares)
-        low, high = ops.zeros(()), ops.max(fixed)
+        # Below 0 where few are pruned: at 0 each mask is a half or more.
+        low, high = -20.0 * tau, ops.max(fixed)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             too_many = ops.sum(ops.sigmoid((fixed - middle) / tau)) > kept

@@ -120,7 +120,7 @@ BAD_VALUES = {
     "schedule 'linear'": (
         lambda: pdp.PDPCallback(0.9, schedule="linear"),
         TypeError,
-        r"Linear\(0.15, 0.75\).*'linear'",
+        r"Linear\(0.1, 0.5\).*'linear'",
     ),
     "frozen in the ramp": (
         lambda: pdp.PDPCallback(0.9, schedule=pdp.Linear(0.1, 0.95)),

@@ -19,11 +19,9 @@ import keras
 from ai_edge_litert.interpreter import Interpreter
 from fashion_mnist import load
 
-from keras_pdp import Linear, PDPCallback, PDPWrapper, sparsity_report, strip, to_tflite
+from keras_pdp import PDPCallback, PDPWrapper, sparsity_report, strip, to_tflite
 
 SPARSITY = 0.9
-RAMP = Linear(0.1, 0.5)  # when the sparsity rises, and
-FREEZE_AT = 0.6  # when the masks harden: fractions of the run
 EPOCHS = 8
 MIN_STEPS = 1_500  # a small data set is gone through more often
 BATCH = 128
@@ -84,10 +82,9 @@ def network(prunable=lambda layer: layer):
 # ---------------------------------------------------------------------------------
 # The training. Only two things differ between the two nets: the wrapper above, and
 # the callback that raises the sparsity from 0 to its target and then freezes the masks.
-# Freezing hardens them, and the weights that stay have to make up for what the soft
-# mask still let through. With a learning rate that falls to zero that has to happen
-# before the rate is gone: here the sparsity rises between 10 % and 50 % of the run, and
-# the masks are frozen at 60 %.
+# The sparsity rises between 10 % and 50 % of the run, and the masks are frozen at 75 %.
+# Freezing hardens them, and the weights that stay make up for what the soft mask still
+# let through, while there is a learning rate to do so.
 
 
 def fit(model, callbacks=()):
@@ -109,7 +106,7 @@ fit(dense)
 print(f"\nPruned to {SPARSITY:.0%}")
 keras.utils.set_random_seed(SEED)
 pruned = network(PDPWrapper)
-fit(pruned, [PDPCallback(SPARSITY, schedule=RAMP, freeze_at=FREEZE_AT)])
+fit(pruned, [PDPCallback(SPARSITY)])
 
 # strip() gives the plain Keras model: the layers that went into the wrappers, with
 # exact zeros in their kernels. Nothing of keras_pdp is needed to load or to run it.

@@ -112,8 +112,8 @@ class Schedule(abc.ABC):
 class _Ramp(Schedule):
     """A rise between two moments of one kind, whose form a subclass gives."""
 
-    begin: Moment = 0.15
-    end: Moment = 0.75
+    begin: Moment = 0.1
+    end: Moment = 0.5
 
     def __post_init__(self) -> None:
         check_moment("begin", self.begin)
@@ -152,8 +152,8 @@ class Linear(_Ramp):
     """`p`: rises evenly.
 
     Args:
-        begin: When pruning begins. Defaults to 0.15 of the run.
-        end: When the final sparsity is reached. Defaults to 0.75 of the run.
+        begin: When pruning begins. Defaults to 0.1 of the run.
+        end: When the final sparsity is reached. Defaults to 0.5 of the run.
 
     Raises:
         TypeError: If a moment is no number, `Epochs` or `Steps`.
@@ -192,8 +192,8 @@ class Polynomial(_Ramp):
     """`1 - (1 - p)^power`: fast at first, slow at the end (Zhu and Gupta 2017).
 
     Args:
-        begin: When pruning begins. Defaults to 0.15 of the run.
-        end: When the final sparsity is reached. Defaults to 0.75 of the run.
+        begin: When pruning begins. Defaults to 0.1 of the run.
+        end: When the final sparsity is reached. Defaults to 0.5 of the run.
         power: > 0. Defaults to 3.
 
     Raises:
@@ -216,8 +216,8 @@ class Exponential(_Ramp):
     """`(1 - exp(-rate p)) / (1 - exp(-rate))`: the steepest start.
 
     Args:
-        begin: When pruning begins. Defaults to 0.15 of the run.
-        end: When the final sparsity is reached. Defaults to 0.75 of the run.
+        begin: When pruning begins. Defaults to 0.1 of the run.
+        end: When the final sparsity is reached. Defaults to 0.5 of the run.
         rate: How steep, > 0. Defaults to 4.
 
     Raises:
@@ -282,12 +282,27 @@ class PerEpoch(Schedule):
         return self.schedule.complete
 
 
+@dataclasses.dataclass(frozen=True)
+class HalfWay:
+    """Half way between the end of a schedule and the end of the run."""
+
+    def after(self, schedule: Schedule) -> float:
+        """As a fraction of the run; 0.75 where the schedule ends by epochs or steps."""
+        end = schedule.complete
+        return (
+            0.75 if end is None or _unit(end) is not float else (1 + _number(end)) / 2
+        )
+
+
+HALF_WAY = HalfWay()
+
+
 def check(schedule: object) -> Schedule:
     """Returns `schedule`, or raises a TypeError that says what one looks like."""
     if isinstance(schedule, Schedule):
         return schedule
     raise TypeError(
-        "`schedule` should be a Schedule such as Linear(0.15, 0.75), Polynomial(), "
+        "`schedule` should be a Schedule such as Linear(0.1, 0.5), Polynomial(), "
         f"Exponential() or Constant(). Received: {schedule!r}."
     )
 

@@ -13,7 +13,14 @@ from keras_pdp.sparsity import schedule as schedules
 from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.allocation import Allocation
 from keras_pdp.sparsity.layer_adaptive import lamp
-from keras_pdp.sparsity.schedule import Linear, Moment, Position, Schedule
+from keras_pdp.sparsity.schedule import (
+    HALF_WAY,
+    HalfWay,
+    Linear,
+    Moment,
+    Position,
+    Schedule,
+)
 from keras_pdp.training import budget
 from keras_pdp.training import cost as costs
 from keras_pdp.training.budget import Budget
@@ -35,9 +42,9 @@ class PDPCallback(keras.callbacks.Callback):
     own target with the schedule; from `freeze_at` on the masks are stored and the rest
     of the run trains with them. A run of any length ends at the target, even one step.
 
-    Hardening the masks takes away what the soft ones let through, and the rest of the
-    run makes up for it. With a learning rate that falls to zero by the end, begin and
-    freeze earlier, for example `schedule=Linear(0.1, 0.5), freeze_at=0.6`.
+    Soft masks need time at the final sparsity before they are frozen, and freezing
+    takes away what they let through, which the rest of the run makes up for. So the
+    ramp ends early: that matters most with a learning rate that falls to zero.
 
     Channels (`Channel()`) that hang together in the model's graph, such as both sides
     of a residual sum, are pruned as one: they share one score, the mean of each layer's
@@ -69,7 +76,7 @@ class PDPCallback(keras.callbacks.Callback):
         sparsity: Final fraction of weights removed, over all kernels that share the
             budget, in [0, 1). None where every wrapper brings its own (`sparsity=` or
             N:M) or `allocation` is a mapping.
-        schedule: How the sparsity rises. Defaults to `Linear(0.15, 0.75)`, fractions
+        schedule: How the sparsity rises. Defaults to `Linear(0.1, 0.5)`, fractions
             of the run.
         allocation: How the budget is shared: `lamp`, `global_magnitude`, `uniform`,
             `erdos_renyi`, a function of the same form, or a mapping from layer names
@@ -78,7 +85,8 @@ class PDPCallback(keras.callbacks.Callback):
             function of the same form. Defaults to `parameters`.
         freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
-            to 0.9.
+            to half way between the end of the schedule and that of the run: to 0.75
+            with the default schedule, and with one of epochs or steps.
         epochs: Epochs of the whole run, where it is more than one `fit`. Defaults to
             those of `fit`.
         verbose: 1 prints each kernel's target when pruning begins. Defaults to 0.
@@ -111,7 +119,7 @@ class PDPCallback(keras.callbacks.Callback):
         schedule: Schedule | None = None,
         allocation: Allocation | Mapping[str, float] = lamp,
         cost: Cost = costs.parameters,
-        freeze_at: Moment | None = 0.9,
+        freeze_at: Moment | HalfWay | None = HALF_WAY,
         epochs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -130,6 +138,8 @@ class PDPCallback(keras.callbacks.Callback):
         self.schedule = schedules.check(Linear() if schedule is None else schedule)
         self.allocation = allocation
         self.cost = cost
+        if isinstance(freeze_at, HalfWay):
+            freeze_at = freeze_at.after(self.schedule)
         self.freeze_at = freeze_at
         self.epochs = epochs
         self.verbose = verbose

@@ -18,6 +18,7 @@ from keras_pdp import (
     NofM,
     PDPCallback,
     PDPWrapper,
+    PerEpoch,
     Polynomial,
     Position,
     Steps,
@@ -96,12 +97,28 @@ def test_the_run_has_a_warm_up_a_ramp_and_a_tail():
     counts = np.array(record.counts)
     steps = len(counts)
     assert steps == 80
-    # 0 up to 0.15 of the run, linear, the target from 0.75 on.
-    assert (counts[: int(0.15 * steps) - 1] == 0).all()
+    # 0 up to 0.1 of the run, linear, the target from 0.5 on.
+    assert (counts[: int(0.1 * steps) - 1] == 0).all()
     assert (np.diff(counts) >= 0).all()
-    middle = counts[int(0.45 * steps) - 1]
+    middle = counts[int(0.3 * steps) - 1]
     assert middle == pytest.approx(0.5 * 160, abs=2)
-    assert (counts[int(0.75 * steps) - 1 :] == 160).all()
+    assert (counts[int(0.5 * steps) - 1 :] == 160).all()
+
+
+@pytest.mark.parametrize(
+    "options, moment",
+    [
+        ({}, 0.75),
+        ({"schedule": Linear(0.2, 0.8)}, 0.9),
+        ({"schedule": Linear(0.0, 1.0)}, 1.0),
+        ({"schedule": PerEpoch(Linear(0.0, 0.4))}, 0.7),
+        ({"schedule": Linear(Epochs(1), Epochs(2))}, 0.75),
+        ({"schedule": Linear(0.2, 0.8), "freeze_at": 0.85}, 0.85),
+        ({"freeze_at": None}, None),
+    ],
+)
+def test_masks_freeze_half_way_between_the_ramps_end_and_the_runs(options, moment):
+    assert PDPCallback(0.5, **options).freeze_at == pytest.approx(moment)
 
 
 def test_logs_are_plain_floats_for_everyone(tmp_path):
