@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.accuracy_nets import is_pruned
 from benchmarks.step_time_training import SPARSITY, Task, Training, compiled_step
 
-BEGIN, END = 0.2, 0.7  # of the run: within the ramp of our defaults
+BEGIN, END = 0.15, 0.45  # of the run: within the ramp of our defaults
 
 
 def _ours(task: Task) -> tuple[Training, Any]:

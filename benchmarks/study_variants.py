@@ -97,8 +97,8 @@ BASE = ramp(BEGIN, END, FREEZE)
 BASE_NAME = f"ramp-{BEGIN:g}-{END:g}-{FREEZE}"
 
 
-def _in_ramp(schedule: Any) -> Options:
-    return ("schedule", schedule), ("freeze_at", FREEZE)
+def _in_ramp(schedule: Any, freeze: float = FREEZE) -> Options:
+    return ("schedule", schedule), ("freeze_at", freeze)
 
 
 def _budgeted(model: keras.Model) -> keras.Model:
@@ -191,7 +191,13 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
     "softness": {f"kappa-{k:g}": _softness(k) for k in (1, 2, 3, 7, 10, 20, 50)},
     "shape": {
         "cubic": Variant("cubic", None, _in_ramp(Polynomial(BEGIN, END, 3))),
+        "cubic-later": Variant(
+            "cubic, frozen at 75%", None, _in_ramp(Polynomial(BEGIN, END, 3), 0.75)
+        ),
         "exponential": Variant("exponential", None, _in_ramp(Exponential(BEGIN, END))),
+        "exponential-later": Variant(
+            "exponential, frozen at 75%", None, _in_ramp(Exponential(BEGIN, END), 0.75)
+        ),
     },
     "allocation": {
         "uniform": Variant("uniform", None, (*BASE, ("allocation", uniform))),

@@ -120,7 +120,7 @@ BAD_VALUES = {
     "schedule 'linear'": (
         lambda: pdp.PDPCallback(0.9, schedule="linear"),
         TypeError,
-        r"Linear\(0.1, 0.5\).*'linear'",
+        r"Polynomial\(0.1, 0.5\).*'linear'",
     ),
     "frozen in the ramp": (
         lambda: pdp.PDPCallback(0.9, schedule=pdp.Linear(0.1, 0.95)),

@@ -302,7 +302,7 @@ def check(schedule: object) -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
     raise TypeError(
-        "`schedule` should be a Schedule such as Linear(0.1, 0.5), Polynomial(), "
+        "`schedule` should be a Schedule such as Polynomial(0.1, 0.5), Linear(), "
         f"Exponential() or Constant(). Received: {schedule!r}."
     )
 

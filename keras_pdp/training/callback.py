@@ -16,8 +16,8 @@ from keras_pdp.sparsity.layer_adaptive import lamp
 from keras_pdp.sparsity.schedule import (
     HALF_WAY,
     HalfWay,
-    Linear,
     Moment,
+    Polynomial,
     Position,
     Schedule,
 )
@@ -76,8 +76,8 @@ class PDPCallback(keras.callbacks.Callback):
         sparsity: Final fraction of weights removed, over all kernels that share the
             budget, in [0, 1). None where every wrapper brings its own (`sparsity=` or
             N:M) or `allocation` is a mapping.
-        schedule: How the sparsity rises. Defaults to `Linear(0.1, 0.5)`, fractions
-            of the run.
+        schedule: How the sparsity rises. Defaults to `Polynomial(0.1, 0.5)`: fast
+            at first, slow at the end, and over at half of the run.
         allocation: How the budget is shared: `lamp`, `global_magnitude`, `uniform`,
             `erdos_renyi`, a function of the same form, or a mapping from layer names
             (or `layer/weight`) to sparsities. Defaults to `lamp`.
@@ -135,7 +135,7 @@ class PDPCallback(keras.callbacks.Callback):
                 f"of the same form. Received: {cost!r}."
             )
         self.sparsity = sparsity
-        self.schedule = schedules.check(Linear() if schedule is None else schedule)
+        self.schedule = schedules.check(Polynomial() if schedule is None else schedule)
         self.allocation = allocation
         self.cost = cost
         if isinstance(freeze_at, HalfWay):

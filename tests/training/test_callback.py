@@ -97,11 +97,11 @@ def test_the_run_has_a_warm_up_a_ramp_and_a_tail():
     counts = np.array(record.counts)
     steps = len(counts)
     assert steps == 80
-    # 0 up to 0.1 of the run, linear, the target from 0.5 on.
+    # 0 up to 0.1 of the run, cubic, the target from 0.5 on.
     assert (counts[: int(0.1 * steps) - 1] == 0).all()
     assert (np.diff(counts) >= 0).all()
     middle = counts[int(0.3 * steps) - 1]
-    assert middle == pytest.approx(0.5 * 160, abs=2)
+    assert middle == pytest.approx(0.875 * 160, abs=2)
     assert (counts[int(0.5 * steps) - 1 :] == 160).all()
 
 
