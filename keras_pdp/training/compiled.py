@@ -113,8 +113,8 @@ def number(variable: keras.Variable) -> Any:
 def put(variable: keras.Variable, value: int) -> None:
     """Sets a scalar variable.
 
-    As `assign`, which on TensorFlow takes ten times as long; a callback does this for
-    every kernel after every step.
+    As `assign`, which on TensorFlow takes several times as long; a callback does this
+    for every kernel after every step.
     """
     if keras.backend.backend() != "tensorflow":
         variable.assign(value)
