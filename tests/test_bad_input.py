@@ -123,7 +123,7 @@ BAD_VALUES = {
         r"Polynomial\(0.1, 0.5\).*'linear'",
     ),
     "frozen in the ramp": (
-        lambda: pdp.PDPCallback(0.9, schedule=pdp.Linear(0.1, 0.95)),
+        lambda: pdp.PDPCallback(0.9, schedule=pdp.Linear(0.1, 0.95), freeze_at=0.9),
         ValueError,
         "before the end of the schedule.*0.9",
     ),

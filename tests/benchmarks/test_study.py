@@ -94,7 +94,7 @@ def test_soft_weights_are_what_a_training_step_computes_with():
     made = prepared(BASE_NAME)
     pdp = PDPCallback(0.5)
     pdp.set_model(made.model)
-    pdp.update(0.5)
+    pdp.update(0.3)
     with pytest.warns(UserWarning, match="heading for"):
         plain = strip(made.model)
     for layer, soft in zip(

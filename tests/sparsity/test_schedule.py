@@ -96,9 +96,9 @@ def test_exponential_with_a_small_rate_is_linear():
 
 
 def test_defaults():
-    assert Linear() == Linear(0.15, 0.75)
-    assert Polynomial() == Polynomial(0.15, 0.75, power=3)
-    assert Exponential() == Exponential(0.15, 0.75, rate=4)
+    assert Linear() == Linear(0.1, 0.5)
+    assert Polynomial() == Polynomial(0.1, 0.5, power=3)
+    assert Exponential() == Exponential(0.1, 0.5, rate=4)
     assert Constant() == Constant(0.0)
     assert Constant()(at(0)) == 1.0
 
@@ -266,7 +266,7 @@ def test_a_schedule_of_ones_own():
         (lambda: Linear.paper(16, 0.0), ValueError, "`rate` .* Received: 0.0"),
         (lambda: Linear.paper(16, 1.5), ValueError, r"`rate` .* \(0, 1\].* 1.5"),
         (lambda: schedules.check(0.5), TypeError, "should be a Schedule .* 0.5"),
-        (lambda: schedules.check(Linear), TypeError, r"Linear\(0.15, 0.75\)"),
+        (lambda: schedules.check(Linear), TypeError, r"Polynomial\(0.1, 0.5\)"),
     ],
 )
 def test_what_is_not_valid_raises(build, error, message):

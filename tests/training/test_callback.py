@@ -450,8 +450,9 @@ def test_a_run_that_stops_early_warns():
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 1
 
+    pdp = PDPCallback(0.9, schedule=Linear(0.15, 0.75))
     with pytest.warns(UserWarning, match="The training ended .* 58% of the final"):
-        net().fit(X, Y, epochs=4, verbose=0, callbacks=[PDPCallback(0.9), Stop()])
+        net().fit(X, Y, epochs=4, verbose=0, callbacks=[pdp, Stop()])
 
 
 def test_an_unreachable_target_warns():

@@ -239,7 +239,7 @@ def test_the_best_weights_strip_to_their_sparsity(tmp_path, best, expected, ours
             monitor="quality", mode="max", patience=99, restore_best_weights=True
         ),
     ]
-    ours = PDPCallback(0.5, schedule=Linear(0.25, 0.75))
+    ours = PDPCallback(0.5, schedule=Linear(0.25, 0.75), freeze_at=0.9)
     model.fit(
         X,
         Y,
