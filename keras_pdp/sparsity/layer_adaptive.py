@@ -79,7 +79,7 @@ def relative(ranked: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     rest = 0.0
     for end in range(len(worth), 0, -_CHUNK):
         chunk = slice(max(end - _CHUNK, 0), end)
-        squares = np.square(worth[chunk], dtype="float64") * sizes[chunk]
+        squares = np.square(worth[chunk]) * sizes[chunk]
         left = rest + np.cumsum(squares[::-1])[::-1]
         worth[chunk] /= np.sqrt(np.maximum(left, np.finfo(float).tiny))
         rest = left[0]

@@ -1,6 +1,7 @@
 """The budget is met to the unit, and shared as each rule says."""
 
 import dataclasses
+import math
 import tracemalloc
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from keras_pdp import Block, Channel, erdos_renyi, global_magnitude, lamp, uniform
 from keras_pdp.sparsity import layer_adaptive
 from keras_pdp.sparsity.allocation import Candidate
+from keras_pdp.sparsity.layer_adaptive import Relative
 from tests.sparsity import cases
 
 RULES = [uniform, global_magnitude, erdos_renyi, lamp]
@@ -173,6 +175,51 @@ def test_lamp_counts_blocks_by_their_weights():
     assert np.count_nonzero(worth < least) <= counts["b"]
     assert counts["b"] <= np.count_nonzero(worth < most)
     assert 4 * counts["b"] + counts["f"] == pytest.approx(128, abs=2)
+
+
+def by_definition(candidate):
+    """A kernel's units in rising order with what each is worth, added up one by one."""
+    units = zip(candidate.scores.tolist(), candidate.sizes.tolist(), strict=True)
+    ranked = sorted(units, key=lambda unit: unit[0])  # of equal scores the first leads
+    worth = [
+        score / math.sqrt(sum(size * other**2 for other, size in ranked[place:]))
+        for place, (score, _) in enumerate(ranked)
+    ]
+    sizes = [size for _, size in ranked]
+    return Relative(np.array(worth), np.array(sizes), candidate.shape)
+
+
+def test_lamp_of_units_of_several_sizes_by_its_definition():
+    """A unit counts with all of its weights."""
+    random = np.random.default_rng(0)
+    scores = random.choice(np.float32([0.5, 1.0, 1.5, 2.0]), 64)
+    uneven = Candidate(scores, random.choice([1, 4], 64), (64, 4))
+    candidates = {"u": uneven, "s": kernels((20, 5))["k0"]}
+    defined = {name: by_definition(each) for name, each in candidates.items()}
+    for sparsity in np.linspace(0, 0.95, 60):
+        expected = global_magnitude(defined, sparsity)
+        assert lamp(candidates, sparsity) == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 8, 14, 15, 400])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_parts_of_what_is_left_are_added_up_in_chunks(monkeypatch, count, scale):
+    monkeypatch.setattr(layer_adaptive, "_CHUNK", 7)
+    scores = np.sort(np.abs(cases.weights((count, 1)).ravel()))
+    units = Candidate(scores, np.arange(count) % 3 + 1, (count, 1))
+    found = layer_adaptive.relative(np.float32(scale) * scores, units.sizes)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, by_definition(units).scores, rtol=1e-5)
+
+
+def test_lamp_leaves_scores_that_are_relative_already():
+    """Those of channels, which are ranked with what their removal saves."""
+    worth = Relative(np.array([0.3, 0.1, 0.9]), np.array([4, 4, 4]), (4, 3))
+    single = single_weights([[1.0, 2.0, 3.0]])  # sqrt(1/14), sqrt(4/13), 1
+    counts = removed({"w": worth, "s": single}, lamp({"w": worth, "s": single}, 9 / 15))
+    assert counts == {"w": 2, "s": 1}
+    counts = removed({"w": worth, "s": single}, lamp({"w": worth, "s": single}, 0.3))
+    assert counts == {"w": 1, "s": 0}
 
 
 def test_lamp_adds_up_more_units_than_fit_in_one_chunk(monkeypatch):
