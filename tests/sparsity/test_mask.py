@@ -349,6 +349,14 @@ def test_a_smaller_block_at_the_edge_is_scored_by_what_it_has():
     np.testing.assert_array_equal(cases.array(s), [[1.0, 1.0, 1.0]])
 
 
+def test_a_dead_unit_is_the_first_to_go():
+    w = cases.tensor([[1e-3, 0.0, 2e-3], [1e-3, 0.0, 2e-3]])
+    s = cases.array(mask.scores(w, Channel()))
+    np.testing.assert_allclose(s, [[1e-3, 0.0, 2e-3]], rtol=1e-6)
+    keep = cases.array(hard_mask(w, cases.count(1), Channel()))
+    np.testing.assert_array_equal(keep, [[True, False, True]] * 2)
+
+
 @pytest.mark.parametrize("size", [1e-45, 1e-30, 1e-19, 1e19, 1e30, 3e38])
 def test_extreme_weights_are_scored(size):
     """Single weights of any size; the mean of squares has half the exponents."""
