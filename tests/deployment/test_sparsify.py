@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -29,7 +29,6 @@ def same_bits(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-@settings(max_examples=200, deadline=None)
 @given(kernels(hnp.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=9)))
 def test_coordinates_unfold_to_the_array(values):
     stored, layout = compressed(values)
@@ -37,7 +36,6 @@ def test_coordinates_unfold_to_the_array(values):
     assert len(stored) == max(np.count_nonzero(values), min(values.size, 1))
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from([1, 2, 4, 16]).flatmap(
         lambda width: st.tuples(
