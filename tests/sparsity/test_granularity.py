@@ -132,6 +132,25 @@ def test_serialisation_returns_an_equal_value(granularity):
     assert type(granularity).from_config(config) == granularity
 
 
+@pytest.mark.parametrize("granularity", cases.GRANULARITIES)
+def test_the_name_in_a_file_is_the_packages(granularity):
+    """Another name, and files that were saved before can't be read any more."""
+    kind = type(granularity)
+    assert keras.saving.get_registered_name(kind) == f"keras_pdp>{kind.__name__}"
+
+
+@pytest.mark.parametrize("granularity", cases.GRANULARITIES)
+def test_what_ignores_the_axes_cuts_a_kernel_like_a_vector(granularity):
+    alike = [
+        np.array_equal(
+            granularity.split(np.arange(24.0).reshape(shape), np),
+            granularity.split(np.arange(24.0), np),
+        )
+        for shape in [(2, 12), (8, 3), (2, 3, 4)]
+    ]
+    assert all(alike) == granularity.ignores_axes
+
+
 @pytest.mark.parametrize(
     "granularity",
     [
