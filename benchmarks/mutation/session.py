@@ -1,9 +1,9 @@
 """A pytest session that runs the tests of each mutant in a process of its own.
 
 Everything is imported and collected once. A process is forked for each mutant, gets
-the fault as the new code of one function, and runs the tests that reach the line, the
-quick ones first, until one fails. A fault outside of functions (a default value, a
-constant) is imported anew in its process.
+the fault as the new code of one function, and runs the tests that reach the line, those
+of its own file and the quick ones first, until one fails. A fault outside of functions
+(a default value, a constant) is imported anew in its process.
 """
 
 import functools
@@ -72,7 +72,8 @@ class Session:
             # The line itself, or the one that its statement begins in.
             lines = (f"{mutant.module}:{i}" for i in range(mutant.line, 0, -1))
             found = next((reached[line] for line in lines if line in reached), [])
-            found = sorted(found, key=lambda i: seconds[i])
+            own = {i for i in found if _is_own(session.items[i].path, mutant)}
+            found = sorted(found, key=lambda i: (i not in own, seconds[i]))
             limit = SECONDS + TIMES * sum(seconds[i] for i in found)
             if not mutant.scope:  # all tests, and their collection
                 limit = 2 * SECONDS + TIMES * sum(seconds.values())
@@ -217,7 +218,13 @@ def _fails_anew(mutant: Mutant) -> bool:
         if name.split(".")[0] in ("keras_pdp", "tests", "conftest"):
             del sys.modules[name]
     sys.meta_path.insert(0, _Faulty(mutant))
-    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *test_files()]) != 0
+    files = sorted(test_files(), key=lambda path: not _is_own(Path(path), mutant))
+    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files]) != 0
+
+
+def _is_own(tests: Path, mutant: Mutant) -> bool:
+    """Whether these are the tests of the module that the fault is in."""
+    return tests.stem == f"test_{mutant.module}"
 
 
 def test_files() -> list[str]:

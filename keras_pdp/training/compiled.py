@@ -8,11 +8,29 @@ the calls outside of one. On PyTorch it runs as it is.
 """
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+
+def choose(number: Any, branches: Sequence[Callable[[], Any]]) -> Any:
+    """What the branch of that number gives; `ops.switch`, where Keras can trace it.
+
+    Where Keras infers shapes on PyTorch a number has no value. `ops.switch` fails then,
+    and Keras runs the whole model instead; `ops.cond` takes its first branch.
+
+    Args:
+        number: int32 scalar tensor, from 0.
+        branches: Functions of nothing, whose results are alike.
+    """
+    if keras.backend.backend() != "torch":
+        return ops.switch(number, branches)
+    first, *others = branches
+    if not others:
+        return first()
+    return ops.cond(number == 0, first, lambda: choose(number - 1, others))
 
 
 def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from keras_pdp.sparsity.granularity import Channel, Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout
 from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import (
+    choose,
     compiled,
     pulled_back,
     read,
@@ -104,7 +105,7 @@ class PrunedChannels(PrunedKernel):
                 lambda: self._own_keep(given[0]),
             )
 
-        return ops.switch(
+        return choose(
             self.phase(frozen),
             [
                 lambda: given,
@@ -132,7 +133,7 @@ class PrunedChannels(PrunedKernel):
                 soft = compiled(_gated, **static)(margin, share, *given[:end])
                 return [*soft, *given[end:]], (margin, share)
 
-            return ops.switch(
+            return choose(
                 phase,
                 [
                     lambda: ([*given], ungated()),
@@ -150,7 +151,7 @@ class PrunedChannels(PrunedKernel):
                 soft = compiled(_gated_gradient, **static)
                 return [*soft(*kept, *given[:end], *upstream[:end]), *upstream[end:]]
 
-            return ops.switch(
+            return choose(
                 phase,
                 [lambda: upstream, gated, lambda: self._silenced(upstream, keep)],
             )

@@ -15,6 +15,7 @@ from keras_pdp.sparsity.granularity import Granularity, Tensor
 from keras_pdp.sparsity.layout import Layout, as_stored
 from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import (
+    choose,
     compiled,
     computed_again,
     number,
@@ -92,7 +93,7 @@ class PrunedKernel:
 
     def _hard(self, w: Tensor, frozen: Tensor) -> Tensor:
         stored, pruned = read(self.mask), read(self.pruned)
-        return ops.switch(
+        return choose(
             self.phase(frozen),
             [
                 lambda: w,
@@ -115,7 +116,7 @@ class PrunedKernel:
                 masked, t = program(self._shared(w), pruned, tau)
                 return self._own(masked), t
 
-            masked, t = ops.switch(
+            masked, t = choose(
                 phase,
                 [
                     lambda: (w, no_threshold()),
@@ -138,7 +139,7 @@ class PrunedKernel:
             def frozen_mask() -> Tensor:
                 return ops.where(stored, upstream, 0.0)
 
-            return [ops.switch(phase, [lambda: upstream, soft, frozen_mask])]
+            return [choose(phase, [lambda: upstream, soft, frozen_mask])]
 
         return with_gradient(value, gradient)(w)[0]
 

@@ -218,14 +218,38 @@ def test_freezing_later_is_right(schedule, freeze_at):
     assert schedules.check_order(schedule, freeze_at) is None
 
 
-def test_a_schedule_of_ones_own():
-    class Half(schedules.Schedule):
-        def __call__(self, position):
-            return 0.5
+class Half(schedules.Schedule):
+    def __call__(self, position):
+        return 0.5
 
+
+def test_a_schedule_of_ones_own():
     assert PerEpoch(Half())(at(3)) == 0.5
     assert Half().complete is None
     assert schedules.check_order(Half(), 0.0) is None
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.5, 1, Epochs(3), Steps(7)])
+def test_a_moment_that_is_valid_comes_back(moment):
+    assert schedules.check_moment("freeze_at", moment) == moment
+
+
+@pytest.mark.parametrize(
+    "schedule, freeze_at",
+    [
+        (Polynomial(), 0.75),
+        (Linear(0.2, 0.4), 0.7),
+        (Constant(0.6), 0.8),
+        (Constant(), 0.5),
+        (PerEpoch(Linear(0.2, 0.8)), 0.9),
+        (Linear(Epochs(1), Epochs(2)), 0.75),
+        (Constant(Steps(100)), 0.75),
+        (Half(), 0.75),
+    ],
+)
+def test_masks_freeze_half_way_between_the_ends_of_ramp_and_run(schedule, freeze_at):
+    """As far as the schedule says by fractions of the run where it ends."""
+    assert schedules.HALF_WAY.after(schedule) == pytest.approx(freeze_at)
 
 
 @pytest.mark.parametrize(
