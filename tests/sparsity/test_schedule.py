@@ -240,6 +240,8 @@ def test_a_moment_that_is_valid_comes_back(moment):
         (Polynomial(), 0.75),
         (Linear(0.2, 0.4), 0.7),
         (Constant(0.6), 0.8),
+        (Linear(0, 1), 1.0),
+        (Linear(0, 0.5), 0.75),
         (Constant(), 0.5),
         (PerEpoch(Linear(0.2, 0.8)), 0.9),
         (Linear(Epochs(1), Epochs(2)), 0.75),
