@@ -152,16 +152,17 @@ def test_what_ignores_the_axes_cuts_a_kernel_like_a_vector(granularity):
 
 
 @pytest.mark.parametrize(
-    "granularity",
+    "kind, arguments",
     [
-        NofM(np.int64(2), np.int32(4), np.int8(-1)),
-        Block((np.int64(2), np.int64(3))),
-        Channel(np.int64(0)),
+        (NofM, (np.int64(2), np.int32(4), np.int8(-1))),
+        (Block, ((np.int64(2), np.int64(3)),)),
+        (Channel, (np.int64(0), np.int32(2))),
     ],
 )
-def test_numpy_integers_become_a_plain_config(granularity):
+def test_numpy_integers_become_a_plain_config(kind, arguments):
+    granularity = kind(*arguments)
     config = json.loads(json.dumps(granularity.get_config()))
-    assert type(granularity).from_config(config) == granularity
+    assert kind.from_config(config) == granularity
 
 
 def test_values_compare_by_what_they_are():
@@ -208,6 +209,10 @@ def test_values_are_frozen(granularity):
 def test_what_is_not_valid_raises(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_a_pattern_is_at_most_of_256_weights():
+    assert NofM(2, 256).m == 256
 
 
 def test_check_returns_what_it_was_given():
