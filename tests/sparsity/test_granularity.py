@@ -215,6 +215,14 @@ def test_a_pattern_is_at_most_of_256_weights():
     assert NofM(2, 256).m == 256
 
 
+@pytest.mark.parametrize(
+    "text", ["Channel(axis=-1)", "Channel(axis=0)", "Channel(axis=-1, round_to=2)"]
+)
+def test_a_channels_text_builds_an_equal_one(text):
+    """Reports tell the granularity; `round_to` where there is something to tell."""
+    assert repr(eval(text)) == text
+
+
 def test_check_returns_what_it_was_given():
     granularity = NofM(1, 4)
     assert check(granularity) is granularity
