@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_pdp import Block, Channel, NofM, Unstructured
-from keras_pdp.sparsity.granularity import check
+from keras_pdp.sparsity.granularity import check, nearest_count
 from tests.sparsity import cases
 
 serialize = keras.saving.serialize_keras_object
@@ -201,8 +201,8 @@ def test_values_are_frozen(granularity):
         (lambda: Block((4, 1.0)), TypeError, "an integer. Received: 1.0"),
         (lambda: Block((0, 4)), ValueError, "at least 1. Received: 0"),
         (lambda: Block((1, 1)), ValueError, r"is `Unstructured\(\)`"),
-        (lambda: check("channel"), TypeError, "Received: 'channel'"),
-        (lambda: check(Channel), TypeError, "Instantiate it"),
+        (lambda: check("channel"), TypeError, r"Received: 'channel'\.$"),
+        (lambda: check(Channel), TypeError, r"Channel'>\. Instantiate it\.$"),
         (lambda: check(0.9), TypeError, "should be a value such as Unstructured"),
     ],
 )
@@ -221,6 +221,34 @@ def test_a_pattern_is_at_most_of_256_weights():
 def test_a_channels_text_builds_an_equal_one(text):
     """Reports tell the granularity; `round_to` where there is something to tell."""
     assert repr(eval(text)) == text
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+def test_channels_along_any_axis_by_hand(axis):
+    w = cases.weights((2, 3, 4))
+    units = Channel(axis).split(w, np)
+    assert units.shape == (1, w.shape[axis], 24 // w.shape[axis])
+    for channel, weights in enumerate(units[0]):
+        np.testing.assert_array_equal(weights, w.take(channel, axis).ravel())
+    np.testing.assert_array_equal(Channel(axis).join(units, w.shape, np), w)
+
+
+@pytest.mark.parametrize(
+    "pruned, multiples, nearest",
+    [
+        (7, [(1, 8)], 4),  # 16 stay
+        (9, [(1, 8)], 12),  # 8 stay, nearer than 16
+        (8, [(1, 8)], 4),  # of two as near the smaller
+        (7, [(1, 8), (1, 3)], 0),  # no number of them suits both
+        (13, [(1, 4), (1, 6)], 8),  # 12 stay
+        (3, [(2, 8)], 4),  # 16 stay: twice as many elsewhere
+        (5, [(2, 24)], 8),  # 12 stay: 24 elsewhere
+        (19, [], 19),
+        (20, [], 19),  # one stays
+    ],
+)
+def test_the_nearest_count_by_hand(pruned, multiples, nearest):
+    assert nearest_count(pruned, 20, multiples) == nearest
 
 
 def test_check_returns_what_it_was_given():
