@@ -296,6 +296,12 @@ def test_erdos_renyi_by_hand():
     }
 
 
+@pytest.mark.parametrize("shape", [(2, 9), (4, 18), (5, 37), (7, 22)])
+def test_erdos_renyi_leaves_all_dense_where_rounding_says_more_than_all(shape):
+    """Where the density of the last kernel comes out as 1 + 2e-16."""
+    assert erdos_renyi(kernels(shape), 0.0) == {"k0": 0.0}
+
+
 def test_erdos_renyi_counts_the_window_of_a_convolution():
     """Densities as 134 / 36864 to 130 / 4096, sum over product of the shapes."""
     candidates = kernels((3, 3, 64, 64), (1, 1, 64, 64))
