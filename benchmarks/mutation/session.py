@@ -6,6 +6,7 @@ of its own file and the quick ones first, until one fails. A fault outside of fu
 (a default value, a constant) is imported anew in its process.
 """
 
+import ast
 import functools
 import importlib.abc
 import importlib.machinery
@@ -69,15 +70,14 @@ class Session:
         reached, seconds = self._baseline(session.items)
         running: dict[int, Mutant] = {}
         for mutant in self._mutants:
-            # The line itself, or the one that its statement begins in.
-            lines = (f"{mutant.module}:{i}" for i in range(mutant.line, 0, -1))
-            found = next((reached[line] for line in lines if line in reached), [])
+            lines = [f"{mutant.module}:{line}" for line in _statement(mutant)]
+            found = {test for line in lines for test in reached.get(line, [])}
             own = {i for i in found if _is_own(session.items[i].path, mutant)}
-            found = sorted(found, key=lambda i: (i not in own, seconds[i]))
             limit = SECONDS + TIMES * sum(seconds[i] for i in found)
             if not mutant.scope:  # all tests, and their collection
                 limit = 2 * SECONDS + TIMES * sum(seconds.values())
-            chosen = [session.items[i] for i in found]
+            order = sorted(found, key=lambda i: (i not in own, seconds[i]))
+            chosen = [session.items[i] for i in order]
             task = functools.partial(self._try, mutant, chosen)
             if len(running) == (os.cpu_count() or 1):
                 self._wait(running)
@@ -134,6 +134,21 @@ class Session:
         if not status:  # `measure` tells by False that a test has failed
             pytest.exit(f"fails without any fault: {content}", returncode=1)
         return content[0], dict(enumerate(content[1]))
+
+
+def _statement(mutant: Mutant) -> range:
+    """The lines of the statement that the fault is in, without those of its body."""
+    tree = ast.parse((PACKAGE / f"{mutant.module}.py").read_text())
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt)
+        and node.lineno <= mutant.line <= (node.end_lineno or node.lineno)
+    ]
+    inner = max(around, key=lambda node: node.lineno)
+    body = getattr(inner, "body", None)
+    end = body[0].lineno - 1 if body else inner.end_lineno or inner.lineno
+    return range(inner.lineno, max(end, inner.lineno) + 1)
 
 
 def forked(function: Callable[[], bool], seconds: float) -> int:

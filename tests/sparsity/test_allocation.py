@@ -382,6 +382,16 @@ def test_units_that_cost_a_part_are_taken_until_the_budget_is_met():
     assert counts == {"a": 3, "b": 2}
 
 
+def test_whole_units_beside_units_that_cost_a_part():
+    """One of each: the kernel of whole units does not decide for both."""
+    whole = Candidate(np.array([1.0, 4.0, 5.0]), np.full(3, 2), (2, 3))
+    part = Candidate(np.array([2.0, 3.0, 6.0]), np.full(3, 2.75), (1, 3))
+    candidates = {"w": whole, "p": part}
+    counts = removed(candidates, global_magnitude(candidates, 6 / 14))
+    # 6 of 14 weights: 2 and 2.75; 7.5 would be further away. Three units of 2 are 6.
+    assert counts == {"w": 1, "p": 1}
+
+
 def test_allocations_leave_their_argument_alone():
     candidates = kernels((5, 4), (3, 3))
     before = {n: c.scores.copy() for n, c in candidates.items()}
