@@ -250,6 +250,15 @@ def test_global_magnitude_takes_the_nearer_of_two_sums():
         assert counts == {"wide": wide_units, "slim": slim_units}, weights
 
 
+@pytest.mark.parametrize(
+    "weights, units", [(1, 0), (2, 0), (3, 1), (5, 1), (6, 1), (7, 2), (16, 3)]
+)
+def test_of_two_numbers_of_units_as_near_the_smaller_is_taken(weights, units):
+    blocks = Candidate(np.array([0.3, 0.1, 0.2, 0.4]), np.full(4, 4), (4, 4))
+    shares = global_magnitude({"blocks": blocks}, weights / 16)
+    assert shares == {"blocks": units / 4}
+
+
 def test_smaller_blocks_at_the_edge_count_for_what_they_have():
     candidate = in_units(cases.weights((9, 8)), Block((4, 1)))
     assert sorted(set(candidate.sizes)) == [1, 4]
