@@ -413,7 +413,7 @@ def test_allocations_leave_their_argument_alone():
 @pytest.mark.parametrize("kinds", ["dd", "df", "de", "ee"])
 def test_scores_of_any_precision_compete(kinds):
     """A cut finer than one of the precisions; and -0.0 is a zero."""
-    scores = [[-0.0, 0.1, 0.5, 2.0], [0.0, 0.1 + 1e-12, 0.25, 3.0]]
+    scores = [[-0.0, 0.1 + 1e-12, 0.5, 2.0], [0.0, 0.1, 0.25, 3.0]]
     ones = np.ones(4, int)
     candidates = {
         name: Candidate(np.array(values, kind), ones, (4, 1))
@@ -428,6 +428,17 @@ def test_scores_of_any_precision_compete(kinds):
         found = removed(candidates, global_magnitude(candidates, count / 8))
         names = [name for _, name in cut[:count]]
         assert found == {name: names.count(name) for name in "ab"}
+
+
+def test_the_largest_stays_where_it_is_next_to_the_cut():
+    """Its score is the last one before that of another kernel at which the cut is."""
+    below = np.nextafter(np.float32(2.0), np.float32(0.0))
+    candidates = {
+        "a": single_weights([[1.0, below]]),
+        "b": single_weights([[2.0, 3.0]]),
+    }
+    shares = global_magnitude(candidates, 0.5)
+    assert removed(candidates, shares) == {"a": 1, "b": 1}
 
 
 def test_a_global_cut_makes_no_copy_of_all_scores():
