@@ -391,6 +391,34 @@ def test_units_that_cost_a_part_are_taken_until_the_budget_is_met():
     assert counts == {"a": 3, "b": 2}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_units_of_several_sizes_go_one_by_one_from_the_smallest(seed):
+    """By its definition: the largest of each kernel stays, of equals the first go."""
+    random = np.random.default_rng(seed)
+    candidates = {
+        name: Candidate(
+            random.choice([0.0, 0.5, 1.0, 1.5, 2.0], count),
+            random.choice([1, 2, 4], count),
+            (count, 4),
+        )
+        for name, count in {"a": 30, "b": 7, "c": 1, "d": 40}.items()
+    }
+    free = [
+        (score, size, name)
+        for name, c in candidates.items()
+        for i, (score, size) in enumerate(zip(c.scores, c.sizes, strict=True))
+        if i != np.argmax(c.scores)
+    ]
+    order = sorted(free, key=lambda unit: unit[0])
+    total = sum(c.weights for c in candidates.values())
+    for budget in [*range(9), *range(9, total, 5)]:
+        sums = np.cumsum([0, *(size for _, size, _ in order)])
+        count = int(np.argmin(np.abs(sums - budget)))  # of two as near the smaller
+        taken = [name for *_, name in order[:count]]
+        found = removed(candidates, global_magnitude(candidates, budget / total))
+        assert found == {name: taken.count(name) for name in candidates}
+
+
 def test_whole_units_beside_units_that_cost_a_part():
     """One of each: the kernel of whole units does not decide for both."""
     whole = Candidate(np.array([1.0, 4.0, 5.0]), np.full(3, 2), (2, 3))
@@ -428,6 +456,15 @@ def test_scores_of_any_precision_compete(kinds):
         found = removed(candidates, global_magnitude(candidates, count / 8))
         names = [name for _, name in cut[:count]]
         assert found == {name: names.count(name) for name in "ab"}
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_a_negative_zero_is_a_zero_like_the_other_one(zero):
+    first = Candidate(np.array([zero, 1.0]), np.ones(2, int), (2, 1))
+    other = Candidate(np.array([-zero, 2.0]), np.ones(2, int), (2, 1))
+    candidates = {"first": first, "other": other}
+    shares = global_magnitude(candidates, 0.25)
+    assert removed(candidates, shares) == {"first": 1, "other": 0}
 
 
 def test_the_largest_stays_where_it_is_next_to_the_cut():
