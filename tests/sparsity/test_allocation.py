@@ -253,9 +253,10 @@ def test_global_magnitude_takes_the_nearer_of_two_sums():
 @pytest.mark.parametrize(
     "weights, units", [(1, 0), (2, 0), (3, 1), (5, 1), (6, 1), (7, 2), (16, 3)]
 )
-def test_of_two_numbers_of_units_as_near_the_smaller_is_taken(weights, units):
+@pytest.mark.parametrize("rule", [uniform, global_magnitude])
+def test_of_two_numbers_of_units_as_near_the_smaller_is_taken(rule, weights, units):
     blocks = Candidate(np.array([0.3, 0.1, 0.2, 0.4]), np.full(4, 4), (4, 4))
-    shares = global_magnitude({"blocks": blocks}, weights / 16)
+    shares = rule({"blocks": blocks}, weights / 16)
     assert shares == {"blocks": units / 4}
 
 
