@@ -399,7 +399,7 @@ def test_units_of_several_sizes_go_one_by_one_from_the_smallest(seed):
     candidates = {
         name: Candidate(
             random.choice([0.0, 0.5, 1.0, 1.5, 2.0], count),
-            random.choice([1, 2, 4], count),
+            random.choice([1, 3, 5], count),
             (count, 4),
         )
         for name, count in {"a": 30, "b": 7, "c": 1, "d": 40}.items()
@@ -439,7 +439,7 @@ def test_allocations_leave_their_argument_alone():
         np.testing.assert_array_equal(candidate.scores, before[name])
 
 
-@pytest.mark.parametrize("kinds", ["dd", "df", "de", "ee"])
+@pytest.mark.parametrize("kinds", ["dd", "df", "fd", "de", "ee"])
 def test_scores_of_any_precision_compete(kinds):
     """A cut finer than one of the precisions; and -0.0 is a zero."""
     scores = [[-0.0, 0.1 + 1e-12, 0.5, 2.0], [0.0, 0.1, 0.25, 3.0]]

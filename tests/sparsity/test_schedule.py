@@ -229,6 +229,11 @@ def test_a_schedule_of_ones_own():
     assert schedules.check_order(Half(), 0.0) is None
 
 
+@pytest.mark.parametrize("schedule", [Linear(), Constant(), PerEpoch(Polynomial())])
+def test_a_schedule_that_is_one_comes_back(schedule):
+    assert schedules.check(schedule) is schedule
+
+
 @pytest.mark.parametrize("moment", [0.0, 0.5, 1, Epochs(3), Steps(7)])
 def test_a_moment_that_is_valid_comes_back(moment):
     assert schedules.check_moment("freeze_at", moment) == moment
