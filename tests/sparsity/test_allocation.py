@@ -215,11 +215,12 @@ def test_parts_of_what_is_left_are_added_up_in_chunks(monkeypatch, count, scale)
 def test_lamp_leaves_scores_that_are_relative_already():
     """Those of channels, which are ranked with what their removal saves."""
     worth = Relative(np.array([0.3, 0.1, 0.9]), np.array([4, 4, 4]), (4, 3))
-    single = single_weights([[1.0, 2.0, 3.0]])  # sqrt(1/14), sqrt(4/13), 1
-    counts = removed({"w": worth, "s": single}, lamp({"w": worth, "s": single}, 9 / 15))
-    assert counts == {"w": 2, "s": 1}
-    counts = removed({"w": worth, "s": single}, lamp({"w": worth, "s": single}, 0.3))
-    assert counts == {"w": 1, "s": 0}
+    single = single_weights([[1.0, 2.0, 3.0]])  # sqrt(1/14) = 0.27, sqrt(4/13) = 0.55
+    candidates = {"w": worth, "s": single}
+    taken = {0: (0, 0), 4: (1, 0), 5: (1, 1), 9: (2, 1), 10: (2, 2)}
+    for weights, (channels, weights_alone) in taken.items():
+        counts = removed(candidates, lamp(candidates, weights / 15))
+        assert counts == {"w": channels, "s": weights_alone}
 
 
 def test_lamp_adds_up_more_units_than_fit_in_one_chunk(monkeypatch):

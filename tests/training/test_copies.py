@@ -180,9 +180,6 @@ def restless():
     return model
 
 
-on_torch = keras.backend.backend() == "torch"
-
-
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -190,9 +187,7 @@ on_torch = keras.backend.backend() == "torch"
         pytest.param(
             particular,
             "seven",
-            marks=pytest.mark.skipif(
-                on_torch, reason="on torch: already its shapes are numbers made up"
-            ),
+            marks=pytest.mark.tensorflow("elsewhere its shapes are numbers made up"),
         ),
     ],
 )
