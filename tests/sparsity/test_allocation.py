@@ -223,6 +223,11 @@ def test_lamp_leaves_scores_that_are_relative_already():
         assert counts == {"w": channels, "s": weights_alone}
 
 
+def test_a_kernel_of_zeros_has_nothing_left_to_be_a_part_of():
+    found = layer_adaptive.relative(np.zeros(3, "float32"), np.ones(3, int))
+    np.testing.assert_array_equal(found, np.zeros(3, "float32"))
+
+
 def test_lamp_adds_up_more_units_than_fit_in_one_chunk(monkeypatch):
     candidates = kernels((40, 10), (30, 7), (4, 5))
     expected = {s: lamp(candidates, s) for s in (0.1, 0.5, 0.9)}
