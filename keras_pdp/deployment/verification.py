@@ -72,7 +72,9 @@ def _judge(output: OutputAgreement, tolerance: float) -> None:
         raise ExportError(
             f"output {output.output!r} of the file has {output.broken} values that are "
             "NaN or infinite where the Keras model's are finite; no file was written. "
-            "Try a higher precision"
+            "Either a number does not fit the file's precision (try a higher one), or "
+            "a layer computes over the batch, and the file is given one sample at a "
+            "time"
         )
     if output.relative_difference > tolerance:
         raise ExportError(

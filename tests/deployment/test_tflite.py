@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 import keras_pdp.deployment
 from keras_pdp.deployment.flatbuffer import read_tflite
@@ -481,12 +481,12 @@ def with_outlier(factor):
     return model
 
 
-def near_the_end_of_float32():
-    """Finite in Keras; the range that dynamic quantization takes is not."""
-    model = mlp(units=256)
-    first = model.layers[0].kernel
-    first.assign(first * 1e-38)
-    return model
+class StandardizedOverTheBatch(layers.Layer):
+    """0/0 where the batch is one sample."""
+
+    def call(self, inputs):
+        centred = inputs - ops.mean(inputs, axis=0, keepdims=True)
+        return centred / ops.sqrt(ops.mean(centred**2, axis=0, keepdims=True))
 
 
 @pytest.mark.parametrize(
@@ -511,14 +511,11 @@ def test_a_file_that_is_not_right_is_not_written(model, quantize, message, tmp_p
 
 
 def test_nan_that_keras_does_not_have(tmp_path):
-    samples = np.random.default_rng(0).choice([3e38, -3e38], size=(8, 16))
-    with pytest.raises(ExportError, match="NaN or infinite"):
-        to_tflite(
-            near_the_end_of_float32(),
-            tmp_path / "model.tflite",
-            quantize="dynamic",
-            samples=samples,
-        )
+    inputs = keras.Input((16,))
+    outputs = StandardizedOverTheBatch()(layers.Dense(8)(inputs))
+    model = keras.Model(inputs, outputs)
+    with pytest.raises(ExportError, match="NaN or infinite .* computes over the batch"):
+        to_tflite(model, tmp_path / "model.tflite", samples=data_for(model)[0])
     assert list(tmp_path.iterdir()) == []
 
 
