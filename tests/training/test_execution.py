@@ -187,8 +187,10 @@ def test_a_frozen_layer_keeps_its_weights_and_is_pruned(when):
 
 
 @pytest.mark.skipif(ON_TORCH, reason="on torch: every step is run anew")
-@pytest.mark.parametrize("compiled", [{}, {"jit_compile": True}], ids=str)
-def test_a_new_sparsity_traces_nothing(compiled):
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_new_sparsity_traces_nothing(whole):
+    if keras.backend.backend() == "jax" and not whole:
+        pytest.skip("on jax: what is not compiled as a whole is not traced")
     traces = []
 
     class Spy(layers.Dense):
@@ -197,7 +199,7 @@ def test_a_new_sparsity_traces_nothing(compiled):
             return super().call(inputs)
 
     model = keras.Sequential([keras.Input((16,)), PDPWrapper(Spy(16)), layers.Dense(1)])
-    model.compile("sgd", "mse", **{"jit_compile": False, **compiled})
+    model.compile("sgd", "mse", jit_compile=whole)
     counted = []
     watch = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: counted.append(traces.count(True))
