@@ -19,6 +19,7 @@ _OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _WEIGHTS = 1
 # Which input is the data that the weights are applied to; input 0 unless named.
 _DATA = {"TRANSPOSE_CONV": 2}
+_OUTPUT_SHAPE = 0  # which input of TRANSPOSE_CONV that is
 # The types that DENSIFY knows, and the type of the data that goes with each.
 _COMPUTED_IN = {"float32": "float32", "float16": "float32", "int8": "int8"}
 
@@ -123,7 +124,22 @@ class Candidates:
             return f"its op applies {tensor.dtype} to other numbers"
         if name == "FULLY_CONNECTED" and getattr(op.builtinOptions, _FORMAT, None):
             return "its values are shuffled"
+        if tensor.dtype == "float16" and not self._has_fixed_size(tensor, name, op):
+            return "of a size that is computed, TRANSPOSE_CONV misreads sparse float16"
         return ""
+
+    def _has_fixed_size(self, tensor: ConstantTensor, name: str, op: Any) -> bool:
+        """Whether XNNPACK takes the op, as far as its size decides.
+
+        Where the size of a transposed convolution is computed, the plain kernel runs.
+        It reads float16 weights that XNNPACK unfolds for itself: zeros, or anything.
+        TensorFlow 2.18 converts Conv2DTranspose that way, TensorFlow 2.21 does not.
+        """
+        if name != "TRANSPOSE_CONV":
+            return True
+        size = self._tensor(tensor.subgraph, numbers(op.inputs)[_OUTPUT_SHAPE])
+        content = element(self._model.buffers, size.buffer)
+        return content.data is not None or bool(content.offset)
 
     def _data(self, subgraph: int, name: str, op: Any) -> Any:
         """The tensor that an op applies its weights to."""

@@ -28,7 +28,7 @@ from keras_pdp.deployment.flatbuffer import decoded, naming, schema_for
 from keras_pdp.deployment.packing import Once, inlined, pack, packed_bytes
 from keras_pdp.deployment.sparse_candidates import Candidates, numbers
 from keras_pdp.deployment.sparse_encoding import Array
-from keras_pdp.deployment.sparse_tables import sparsity_table
+from keras_pdp.deployment.sparse_tables import filled, sparsity_table
 from keras_pdp.deployment.sparsify import compressed, in_blocks
 from keras_pdp.deployment.tflite_file import ConstantTensor
 
@@ -189,7 +189,7 @@ class _Writer:
         stored, layout = compressed(sharing[0].values)
         sparsity = Once(sparsity_table(self._schema, layout))
         twins = [self._dense_twin(tensor) for tensor in sharing]
-        ops = [self._schema.OperatorT(inputs=[0], outputs=[0]) for _ in sharing]
+        ops = [filled(self._schema.OperatorT, inputs=[0], outputs=[0]) for _ in sharing]
         refusal = self._replaced(sharing[0], stored, sparsity, *twins, *ops)
         if not refusal:
             for tensor, twin, op in zip(sharing, twins, ops, strict=True):
@@ -204,7 +204,7 @@ class _Writer:
             stored: the new values.
             tables: what else has to be in the file then.
         """
-        content = self._schema.BufferT(data=stored.view(np.uint8))
+        content = filled(self._schema.BufferT, data=stored.view(np.uint8))
         after = packed_bytes(content, *tables) + _LISTED * len(tables)
         before = packed_bytes(self._model.buffers[tensor.buffer])
         if after < before:
@@ -237,7 +237,8 @@ class _Writer:
     def _dense_twin(self, tensor: ConstantTensor) -> Any:
         """What DENSIFY gives: a tensor without a constant value."""
         table = self._table(tensor)
-        return self._schema.TensorT(
+        return filled(
+            self._schema.TensorT,
             shape=table.shape,
             type=table.type,
             buffer=0,
@@ -254,8 +255,11 @@ class _Writer:
                 return place
         codes.append(
             # the second is an old field for numbers below 127
-            self._schema.OperatorCodeT(
-                builtinCode=number, deprecatedBuiltinCode=number, version=version
+            filled(
+                self._schema.OperatorCodeT,
+                builtinCode=number,
+                deprecatedBuiltinCode=number,
+                version=version,
             )
         )
         return len(codes) - 1

@@ -39,10 +39,13 @@ def random_weight(shape, dtype, sparsity, seed=0):
     return np.where(generator.random(shape) < sparsity, 0, values).astype(dtype)
 
 
-def layer_file(op, weight, *, data=None, copies=1, zero_point=0, **options):
+def layer_file(
+    op, weight, *, data=None, copies=1, zero_point=0, computed_size=False, **options
+):
     """One op with a constant weight, or `copies` of it in a row, without a bias.
 
-    Tensor 0 is the input, 1 the weight, 2 its float32 form where it is float16.
+    Tensor 0 is the input, 1 the weight, 2 its float32 form where it is float16, 3 the
+    size that TRANSPOSE_CONV puts out, which can be computed by an op.
     """
     dtype = weight.dtype.name.upper()
     data = data or ("INT8" if dtype == "INT8" else "FLOAT32")
@@ -61,6 +64,10 @@ def layer_file(op, weight, *, data=None, copies=1, zero_point=0, **options):
         else tensor((channels,), "INT32", 3, scale=[0.01], zero_point=[0]),
     ]
     operators = [("DEQUANTIZE", [1], [2])] if dtype == "FLOAT16" else []
+    if computed_size:
+        tensors += [tensors[3]]
+        tensors[3] = tensor((4,), "INT32")
+        operators += [("MAXIMUM", [5, 5], [3], schema.MaximumMinimumOptionsT())]
     used = 2 if dtype == "FLOAT16" else 1
     chosen = type(OPTIONS[op])(**(vars(OPTIONS[op]) | options))
     last = 0
@@ -317,6 +324,19 @@ def test_a_weight_that_is_also_a_table():
 
 def test_a_weight_that_is_also_an_output():
     assert "output of the model" in reason(dense_layers(SPARSE, outputs=[1, 2]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+def test_a_transposed_convolution_of_a_computed_size(dtype):
+    """Dense in float16: stored sparsely, LiteRT 2.3 computed with zeros or NaN."""
+    weight = random_weight((40, 3, 3, 30), dtype, 0.9)
+    data = layer_file("TRANSPOSE_CONV", weight, computed_size=True)
+    if dtype == np.float16:
+        assert "size that is computed" in reason(data)
+    else:
+        stored = sparsely_stored(data)
+        assert stored.encoded == {1}
+        assert computed(stored.data).tobytes() == computed(data).tobytes()
 
 
 def test_int4():
