@@ -130,10 +130,9 @@ class Wide(keras.Model):
     def get_config(self):
         return {"name": self.name, "units": self.units}
 
-    def train_step(self, data):
-        logs = super().train_step(data)
+    def compute_loss(self, *args, **kwargs):
         self.tracker.update_state(2.0)
-        return {**logs, "tracked": self.tracker.result()}
+        return super().compute_loss(*args, **kwargs)
 
 
 class Unnamed(keras.Model):
