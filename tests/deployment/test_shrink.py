@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
@@ -581,7 +581,8 @@ def nets(draw):
     return model
 
 
-@settings(max_examples=25, deadline=None)
+# To draw a net is to build and run it, which JAX compiles.
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nets())
 def test_random_nets(model):
     checked(model)
