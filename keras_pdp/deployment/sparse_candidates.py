@@ -41,6 +41,8 @@ class Candidates:
         codes = _code_names(schema, model)
         self._called = set(self._callees())
         self._integers = {schema.TensorType.INT8, schema.TensorType.INT4}
+        kinds = schema.ActivationFunctionType
+        self._activations = {kinds.NONE, kinds.RELU, kinds.RELU_N1_TO_1, kinds.RELU6}
         # {(subgraph, tensor): [(op name, operator, slot)]}
         self._readers: dict[tuple[int, int], list[tuple[str, Any, int]]] = {}
         for number, subgraph in enumerate(model.subgraphs):
@@ -124,17 +126,20 @@ class Candidates:
             return f"its op applies {tensor.dtype} to other numbers"
         if name == "FULLY_CONNECTED" and getattr(op.builtinOptions, _FORMAT, None):
             return "its values are shuffled"
-        if tensor.dtype == "float16" and not self._has_fixed_size(tensor, name, op):
-            return "of a size that is computed, TRANSPOSE_CONV misreads sparse float16"
+        if tensor.dtype == "float16" and not self._in_xnnpack(tensor, name, op):
+            return f"the kernel of {name} that would run misreads sparse float16"
         return ""
 
-    def _has_fixed_size(self, tensor: ConstantTensor, name: str, op: Any) -> bool:
-        """Whether XNNPACK takes the op, as far as its size decides.
+    def _in_xnnpack(self, tensor: ConstantTensor, name: str, op: Any) -> bool:
+        """Whether XNNPACK takes an op, as far as the file decides.
 
-        Where the size of a transposed convolution is computed, the plain kernel runs.
-        It reads float16 weights that XNNPACK unfolds for itself: zeros, or anything.
-        TensorFlow 2.18 converts Conv2DTranspose that way, TensorFlow 2.21 does not.
+        XNNPACK unfolds sparse float16 weights for itself. What it leaves to the plain
+        kernel, for its activation or because its size is computed, then reads zeros or
+        anything. TensorFlow 2.18 computes the size of a Conv2DTranspose.
         """
+        activation = getattr(op.builtinOptions, "fusedActivationFunction", None)
+        if activation is not None and activation not in self._activations:
+            return False
         if name != "TRANSPOSE_CONV":
             return True
         size = self._tensor(tensor.subgraph, numbers(op.inputs)[_OUTPUT_SHAPE])

@@ -326,13 +326,25 @@ def test_a_weight_that_is_also_an_output():
     assert "output of the model" in reason(dense_layers(SPARSE, outputs=[1, 2]))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
-def test_a_transposed_convolution_of_a_computed_size(dtype):
-    """Dense in float16: stored sparsely, LiteRT 2.3 computed with zeros or NaN."""
-    weight = random_weight((40, 3, 3, 30), dtype, 0.9)
-    data = layer_file("TRANSPOSE_CONV", weight, computed_size=True)
+TANH = schema.ActivationFunctionType.TANH
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(
+    "op, odd",
+    [
+        ("TRANSPOSE_CONV", {"computed_size": True}),
+        ("TRANSPOSE_CONV", {"fusedActivationFunction": TANH}),
+        ("CONV_2D", {"fusedActivationFunction": TANH}),
+        ("DEPTHWISE_CONV_2D", {"fusedActivationFunction": TANH}),
+    ],
+)
+def test_what_xnnpack_does_not_take_stays_dense_in_float16(op, odd, dtype):
+    """Stored sparsely, LiteRT 2.3 computed with zeros or NaN."""
+    shape = (1, 3, 3, 60) if op == "DEPTHWISE_CONV_2D" else (40, 3, 3, 30)
+    data = layer_file(op, random_weight(shape, dtype, 0.9), **odd)
     if dtype == np.float16:
-        assert "size that is computed" in reason(data)
+        assert "misreads sparse float16" in reason(data)
     else:
         stored = sparsely_stored(data)
         assert stored.encoded == {1}
