@@ -143,15 +143,44 @@ def budget(target: Target) -> float | None:
     return None
 
 
-class _Straight:
-    """The hard mask in training too, which gradients pass as if it were not there."""
+class _Hard:
+    """The hard mask in training too: the gradient of a pruned weight is 0."""
 
     def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
         hard: Values = super().masked(values, frozen, False)  # type: ignore[misc]
+        return hard
+
+
+class _Straight(_Hard):
+    """The hard mask in training too, which gradients pass as if it were not there."""
+
+    def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
+        hard = super().masked(values, frozen, training)
         return {
             key: values[key] + ops.stop_gradient(value - values[key])
             for key, value in hard.items()
         }
+
+
+class _HardKernel(_Hard, PrunedKernel):
+    pass
+
+
+class _HardChannels(_Hard, PrunedChannels):
+    pass
+
+
+class HardMask(PDPWrapper):
+    """A `PDPWrapper` whose mask is 0 or 1 in every step, and so is its gradient."""
+
+    kinds: tuple[type, type] = (_HardKernel, _HardChannels)
+
+    def _pruned(self, weight: PrunableWeight) -> PrunedKernel:
+        outputs = prunes_outputs(self.granularity, len(weight.layout.groups))
+        made: PrunedKernel = self.kinds[outputs](
+            weight, self.granularity, self.temperature, self
+        )
+        return made
 
 
 class _StraightKernel(_Straight, PrunedKernel):
@@ -162,13 +191,10 @@ class _StraightChannels(_Straight, PrunedChannels):
     pass
 
 
-class StraightThrough(PDPWrapper):
+class StraightThrough(HardMask):
     """A `PDPWrapper` whose gradients pass its hard mask."""
 
-    def _pruned(self, weight: PrunableWeight) -> PrunedKernel:
-        outputs = prunes_outputs(self.granularity, len(weight.layout.groups))
-        kind = _StraightChannels if outputs else _StraightKernel
-        return kind(weight, self.granularity, self.temperature, self)
+    kinds = (_StraightKernel, _StraightChannels)
 
 
 def remade(wrapped: keras.Model, kind: type[PDPWrapper]) -> keras.Model:
@@ -181,6 +207,11 @@ def remade(wrapped: keras.Model, kind: type[PDPWrapper]) -> keras.Model:
     model = keras.models.clone_model(wrapped, clone_function=made)
     model.set_weights(wrapped.get_weights())
     return model
+
+
+def hard(wrapped: keras.Model) -> keras.Model:
+    """The same model with `HardMask` in the place of `PDPWrapper`."""
+    return remade(wrapped, HardMask)
 
 
 def straight_through(wrapped: keras.Model) -> keras.Model:
@@ -203,8 +234,7 @@ WRAPPED = {
     "ours": Wrapped("ours, defaults"),
     "pdp-1e-4": Wrapped("PDP, τ = 1e-4, no tail", Absolute(1e-4), _PAPER),
     "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
-    # So cold that the mask is 0 or 1 in every step, and its gradient is masked.
-    "gradual": Wrapped("gradual magnitude", Absolute(1e-30), _CUBIC),
+    "gradual": Wrapped("gradual magnitude", Absolute(1e-30), _CUBIC, hard),
     "straight-through": Wrapped(
         "straight-through", Absolute(1e-30), _CUBIC, straight_through
     ),
