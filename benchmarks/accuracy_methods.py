@@ -234,7 +234,7 @@ WRAPPED = {
     "ours": Wrapped("ours, defaults"),
     "pdp-1e-4": Wrapped("PDP, τ = 1e-4, no tail", Absolute(1e-4), _PAPER),
     "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
-    "gradual": Wrapped("gradual magnitude", Absolute(1e-30), _CUBIC, hard),
+    "gradual": Wrapped("gradual magnitude", None, _CUBIC, hard),
     "straight-through": Wrapped(
         "straight-through", Absolute(1e-30), _CUBIC, straight_through
     ),

@@ -143,8 +143,7 @@ class Candidates:
         if name != "TRANSPOSE_CONV":
             return True
         size = self._tensor(tensor.subgraph, numbers(op.inputs)[_OUTPUT_SHAPE])
-        content = element(self._model.buffers, size.buffer)
-        return content.data is not None or bool(content.offset)
+        return element(self._model.buffers, size.buffer).data is not None
 
     def _data(self, subgraph: int, name: str, op: Any) -> Any:
         """The tensor that an op applies its weights to."""
