@@ -2,6 +2,7 @@
 
     python benchmarks/step_time.py            all nets, graph and XLA; writes results
     python benchmarks/step_time.py --resume   goes on with a run that was interrupted
+    python benchmarks/step_time.py --plot     the table and the picture of its results
     python benchmarks/step_time.py --short    two small nets; minutes, writes nothing
     python benchmarks/step_time.py --net mlp --jit    one net, XLA; writes nothing
 
@@ -143,8 +144,11 @@ def cases(nets: Iterable[Net], modes: Iterable[str], slow: bool) -> Iterator[Cas
 def main() -> None:
     given = _arguments()
     full = not (given.net or given.short or given.jit or given.steps)
-    if given.resume and not full:
-        sys.exit("expected --resume without --net, --short, --jit and --steps")
+    if (given.resume or given.plot) and not full:
+        sys.exit("expected --resume, --plot without --net, --short, --jit and --steps")
+    if given.plot:
+        _plot()
+        return
     table = SHORT if given.short else NETS
     nets = [table[given.net]] if given.net else list(table.values())
     modes = list(MODES) if full else ["XLA" if given.jit else "graph"]
@@ -175,6 +179,18 @@ def main() -> None:
         sys.exit(f"{failed} of our own failed: see above")
 
 
+def _plot() -> None:
+    """The table and the picture of what was stored."""
+    from benchmarks.step_time_picture import draw
+
+    nets, records, modes = list(NETS.values()), _stored(), list(MODES)
+    try:
+        draw(nets, records, modes, RESULTS / "step_time.png")
+    except ValueError as error:
+        sys.exit(str(error))
+    (RESULTS / "step_time.md").write_text(markdown(nets, records, modes))
+
+
 def _stored() -> list[Record]:
     """What an interrupted run has left."""
     path = RESULTS / "step_time.json"
@@ -201,7 +217,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--net", choices=NETS, help="default: all")
     parser.add_argument("--jit", action="store_true", help="XLA for the whole step")
     parser.add_argument("--steps", type=int, help="in turn; default: by the net")
-    for flag in ("--short", "--resume"):
+    for flag in ("--short", "--resume", "--plot"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument(
         "--python", type=_pair, action="append", default=[], metavar="PEER=PATH"

@@ -59,7 +59,7 @@ def markdown(
     parts = [_head(records)] if records else []
     for net in nets:
         for mode in modes:
-            found = _of(records, net, mode)
+            found = measured(records, net, mode)
             if found:
                 parts.append("\n".join(_table(net, mode, found)))
             elif mode == "XLA" and net.no_xla:
@@ -126,7 +126,7 @@ def goals(
     said = []
     for net in nets:
         for mode in modes:
-            found = _of(records, net, mode)
+            found = measured(records, net, mode)
             where = f"{net.title}, {mode}"
             if "keras" in found:
                 told = [*_own_goals(net, mode, found["keras"]), *_beside_peers(found)]
@@ -136,6 +136,16 @@ def goals(
             else:
                 said.append(f"* {where}: not measured.")
     return said
+
+
+def measured(records: Sequence[Record], net: Net, mode: str) -> dict[str, Record]:
+    """What there is of a net in a mode, by framework, in the frameworks' order."""
+    there = {
+        record["framework"]: record
+        for record in records
+        if (record["net"], record["mode"]) == (net.name, mode)
+    }
+    return {name: there[name] for name in FRAMEWORKS if name in there}
 
 
 def _own_goals(net: Net, mode: str, record: Record) -> Iterator[str]:
@@ -173,16 +183,6 @@ def _beside_peers(found: Mapping[str, Record]) -> Iterator[str]:
 
 def _verdict(reached: bool) -> str:
     return "reached" if reached else "missed"
-
-
-def _of(records: Sequence[Record], net: Net, mode: str) -> dict[str, Record]:
-    """What there is of a net in a mode, by framework, in the frameworks' order."""
-    there = {
-        record["framework"]: record
-        for record in records
-        if (record["net"], record["mode"]) == (net.name, mode)
-    }
-    return {name: there[name] for name in FRAMEWORKS if name in there}
 
 
 def _row(record: Record, variant: str) -> Row:

@@ -2,6 +2,7 @@
 
     python benchmarks/threshold.py            all sizes and engines; writes the results
     python benchmarks/threshold.py --short    up to a million weights; writes nothing
+    python benchmarks/threshold.py --plot     the picture of its results
 
 Each engine runs in a process of its own. Within it, for each size, four functions of
 the same scores take turns, so that whatever else the machine does falls on all of them:
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, from anywhere
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
@@ -159,8 +161,19 @@ def table(results: list[dict[str, Any]], date: str) -> str:
                 f"| {result['engine']} {result['version']} | {size:,} | {read:.3f} "
                 f"| {cells[0]} | {each:.2f} | {cells[1]} | {cells[2]} |"
             )
-    lines += ["", *goals(results)]
+    lines += ["", *goals(results), "", *largest(results)]
     return "\n".join(lines) + "\n"
+
+
+def largest(results: list[dict[str, Any]]) -> list[str]:
+    """What the weights of a large language model's layer would pay in a step."""
+    return [
+        f"* {result['engine']}, {row['size']:,} scores: {row['ours_ms'] / 1e3:.2f} s "
+        "in every step of the ramp."
+        for result in results
+        for row in result.get("rows", [])
+        if row["size"] == SIZES[-1]
+    ]
 
 
 def goals(results: list[dict[str, Any]]) -> list[str]:
@@ -180,14 +193,30 @@ def goals(results: list[dict[str, Any]]) -> list[str]:
     return said
 
 
+def plot() -> None:
+    """The picture of what was stored."""
+    from benchmarks.threshold_picture import draw
+
+    path = RESULTS / "threshold.json"
+    results = json.loads(path.read_text()) if path.exists() else []
+    try:
+        draw(results, RESULTS / "threshold.png")
+    except ValueError as error:
+        sys.exit(str(error))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--plot", action="store_true")
     parser.add_argument("--measure", nargs="+", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         whole, repeats, *sizes = arguments.measure
         print(json.dumps(measured(bool(whole), tuple(sizes), repeats)))
+        return
+    if arguments.plot:
+        plot()
         return
     sizes = tuple(s for s in SIZES if s <= 1_000_000) if arguments.short else SIZES
     repeats = 5 if arguments.short else 21

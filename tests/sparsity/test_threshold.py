@@ -1,6 +1,7 @@
 """Exact order statistics, against a sort."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import ops
 
-from keras_pdp.sparsity import threshold
+from keras_pdp.sparsity import selection, threshold
 from tests.sparsity import cases
 
 TINY = np.float32(1e-45)  # the smallest subnormal
@@ -105,6 +106,71 @@ def test_half_precision_weights_tie_often_and_are_counted_exactly(dtype):
         check_kept(scores, pruned, cases.MODES[-1])
 
 
+# As many as are searched between bounds, and one more than fills whole tiles.
+MANY = 2**17 + 1
+
+
+def many():
+    """Kinds of scores that a guess from a sample, or from even spreading, misses."""
+    rng = np.random.default_rng(0)
+    normal = np.abs(rng.normal(size=MANY)).astype("float32")
+    wide = rng.integers(0, 2**31 - 2**23, MANY, dtype="int32").view("float32")
+    unlike_the_sample = np.where(np.arange(MANY) % 61 == 0, 100 * normal, normal)
+    two_scales = np.where(rng.random(MANY) < 0.5, 1e-30 * normal, normal)
+    return {
+        "normal": normal,
+        "sorted": np.sort(normal),
+        "falling": -np.sort(-normal),
+        "unlike the sample": unlike_the_sample,
+        "two scales": two_scales,
+        "every exponent": wide,
+        "ties": np.round(normal, 1),
+        "half precision": normal.astype("float16").astype("float32"),
+        "two values": np.where(rng.random(MANY) < 0.3, 1.0, 2.0).astype("float32"),
+        "all zero": np.zeros(MANY, "float32"),
+        "one that is not": np.eye(1, MANY, 7, dtype="float32")[0],
+        "subnormals": (rng.integers(0, 50, MANY).astype("int32")).view("float32"),
+        "huge": np.where(normal < 1, normal, HUGE),
+    }
+
+
+@pytest.mark.parametrize("kind", many())
+def test_many_scores_are_searched_exactly_whatever_the_guesses(kind):
+    scores, mode = many()[kind].astype("float32"), cases.MODES[-1]
+    for pruned in (1, 2, 1000, MANY // 2, round(0.9 * MANY), MANY - 2, MANY - 1):
+        check_neighbours(scores, pruned, mode)
+        check_kept(scores, pruned, mode)
+
+
+@pytest.mark.parametrize("n", [2**17 - 1, 2**17, 2**17 + 127, 2**17 + 128])
+def test_sizes_around_the_border_of_many(n):
+    scores = np.abs(np.random.default_rng(n).normal(size=n)).astype("float32")
+    check_neighbours(scores, round(0.8 * n), cases.MODES[-1])
+    check_kept(scores, round(0.8 * n), cases.MODES[-1])
+
+
+@pytest.mark.skipif("eager" not in cases.MODES, reason="passes can't be counted here")
+@pytest.mark.parametrize("name, most", [("normal", 10), ("two scales", 11)])
+def test_many_scores_take_few_passes(monkeypatch, name, most):
+    """Bit by bit takes 31. Counted where operations run one at a time."""
+    scores = many()[name]
+    sizes = []
+
+    def counted(condition):
+        sizes.append(math.prod(condition.shape))
+        return count(condition)
+
+    count = selection.count
+    monkeypatch.setattr(selection, "count", counted)
+    passes = []
+    for sparsity in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
+        sizes.clear()
+        k = cases.count(round(sparsity * MANY))
+        selection.kth_smallest(selection.ordered_keys(cases.tensor(scores)), k)
+        passes.append(sum(size >= MANY for size in sizes))
+    assert np.mean(passes) <= most and max(passes) < 31, passes
+
+
 def drawn_scores(n):
     """Any finite float32 >= 0, subnormals too, or few values with many ties."""
     anything = st.floats(0.0, float(HUGE), width=32, allow_subnormal=True)
@@ -159,7 +225,7 @@ def test_keys_order_like_the_scores():
     scores = np.float32(
         [0.0, -0.0, TINY, 1e-38, 1.0, np.nextafter(np.float32(1), np.float32(2)), HUGE]
     )
-    keys = cases.array(threshold.ordered_keys(cases.tensor(scores)))
+    keys = cases.array(selection.ordered_keys(cases.tensor(scores)))
     assert keys.dtype == np.int32
     assert keys[0] == keys[1] == 0
     assert (np.diff(keys[1:].astype("int64")) > 0).all()
