@@ -230,3 +230,17 @@ def test_a_peer_that_does_not_run_is_a_result_and_ours_a_fault():
     assert all("does not run" in each["reason"] for each in found["rows"])
     with pytest.raises(step_time.Failed, match="does not run"):
         processes.measure(step_time.Case(NET, "graph", "keras"))
+
+
+def test_the_picture_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
+    from benchmarks.step_time_picture import draw
+
+    peer = record("pquant")
+    peer["rows"][1] = {"variant": "PQuantML's PDP", "reason": "fails: so"}
+    path = tmp_path / "step_time.png"
+    draw([NET, SLOW], [record(ratios={"ours, ramp": 1.1}), peer], ["graph"], path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="received none"):
+        draw([NET], [], ["graph"], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
