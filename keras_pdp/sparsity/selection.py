@@ -133,28 +133,28 @@ def _guesses(keys: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 
 def _between(tiled: Tensor, guesses: tuple[Tensor, Tensor], k: Tensor) -> Tensor:
     """The k-th smallest key, from bounds that close in on it."""
-    first, second = guesses
 
-    def is_open(turn: Tensor, candidate: Tensor, *state: Tensor) -> Tensor:
+    def is_open(turn: Tensor, *state: Tensor) -> Tensor:
         now = _Bounds(*state)
         found = ops.logical_or(now.below == k - 1, now.upto == k)
         return ops.logical_and(now.high - now.low > 1, ops.logical_not(found))
 
-    # A candidate is chosen the turn before: in the turn that counts, the compiler would
-    # work it out again for every key.
-    def narrow(turn: Tensor, candidate: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        now = _narrowed(_Bounds(*state), candidate, count(tiled < candidate), k)
-        after = ops.where(turn == 0, second, _candidate(now, turn - 1, k))
-        return turn + 1, ops.clip(after, now.low + 1, now.high - 1), *now
+    def narrow(turn: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        now = _Bounds(*state)
+        candidate = _candidate(now, turn - len(guesses), k)
+        for number, guess in enumerate(guesses):
+            candidate = ops.where(turn == number, guess, candidate)
+        candidate = ops.clip(candidate, now.low + 1, now.high - 1)
+        return turn + 1, *_narrowed(now, candidate, count(tiled < candidate), k)
 
     zero, all_of_them, infinite = (
         ops.convert_to_tensor(number, "int32")
         for number in (0, math.prod(tiled.shape), _INFINITE)
     )
-    _, _, *state = ops.while_loop(
+    _, *state = ops.while_loop(
         is_open,
         narrow,
-        (zero, ops.clip(first, 1, _INFINITE - 1), zero, infinite, zero, all_of_them),
+        (zero, zero, infinite, zero, all_of_them),
         maximum_iterations=len(guesses) + _PATIENCE + _BITS,
     )
     end = _Bounds(*state)
