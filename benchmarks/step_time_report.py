@@ -56,7 +56,7 @@ def markdown(
     nets: Sequence[Net], records: Sequence[Record], modes: Sequence[str] = tuple(MODES)
 ) -> str:
     """The tables of all nets in those modes, and the goals."""
-    parts = [_head(records)] if records else []
+    parts = [_head(records), overview(nets, records, modes)] if records else []
     for net in nets:
         for mode in modes:
             found = measured(records, net, mode)
@@ -66,6 +66,31 @@ def markdown(
                 parts.append(f"## {net.title}, {mode}\n\n{_sentence(net.no_xla)}")
     parts.append("\n".join(["## Goals", "", *goals(nets, records, modes)]))
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def overview(
+    nets: Sequence[Net], records: Sequence[Record], modes: Sequence[str]
+) -> str:
+    """One table of all ratios: a row a net and mode, a column a training."""
+    names = [
+        name
+        for framework in FRAMEWORKS.values()
+        for name in framework.variants
+        if name != DENSE
+    ]
+    lines = [["of the dense step", *names], ["---"] * (len(names) + 1)]
+    for net in nets:
+        for mode in modes:
+            ratios = {
+                row["variant"]: f"{row['ratio']:.2f}"
+                for record in measured(records, net, mode).values()
+                for row in record["rows"]
+                if "ratio" in row
+            }
+            if ratios:
+                cells = [ratios.get(name, "–") for name in names]
+                lines.append([f"{net.title}, {mode}", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _head(records: Sequence[Record]) -> str:

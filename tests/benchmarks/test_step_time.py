@@ -17,7 +17,7 @@ from benchmarks import step_time
 from benchmarks.step_time_frameworks import FRAMEWORKS
 from benchmarks.step_time_nets import NETS, Net
 from benchmarks.step_time_ours import sort_for_search, sorted_neighbours
-from benchmarks.step_time_report import goals, markdown
+from benchmarks.step_time_report import goals, markdown, overview
 from benchmarks.step_time_turns import SKIPPED, compared, in_turn
 from keras_pdp.sparsity import threshold
 
@@ -202,12 +202,27 @@ def test_what_was_not_measured_is_told():
     assert "left out" in line_of(said, f"{SLOW.title}, XLA")
 
 
+def test_the_overview_has_every_ratio_and_a_dash_where_there_is_none():
+    peer = record("tfmot", ratios={"tfmot, every step": 1.234})
+    peer["rows"][1] = {"variant": "tfmot, every 100 steps", "reason": "fails: so"}
+    records = [record(ratios={"ours, ramp": 1.056}), peer]
+    head, _, row = overview([NET, SLOW], records, ["graph"]).splitlines()
+    told = dict(zip(head.split("|")[2:-1], row.split("|")[2:-1], strict=True))
+    assert row.startswith(f"| {NET.title}, graph |")
+    assert told[" ours, ramp "] == " 1.06 "
+    assert told[" tfmot, every 100 steps "] == " – "
+    assert told[" tfmot, every step "] == " 1.23 "
+    assert told[" PQuantML's PDP "] == " – "
+
+
 def test_rows_of_a_table_are_as_long_as_its_head():
     peer = record("tfmot")
     peer["rows"][1] = {"variant": "tfmot, every 100 steps", "reason": "fails: so"}
-    lines = markdown([NET], [record(), peer]).splitlines()
-    bars = {line.count("|") for line in lines if line.startswith("|")}
-    assert len(bars) == 1
+    text = markdown([NET], [record(), peer])
+    for table in text.split("\n\n"):
+        lines = table.splitlines()
+        assert len({line.count("|") for line in lines if line.startswith("|")}) <= 1
+    lines = text.splitlines()
     assert "| Keras 3, dense |  |  | 3 | 10.00 | 1.000 | 1.00 | 1.00 |" in "\n".join(
         lines
     )
