@@ -60,7 +60,7 @@ def draw(found: Found, methods: Mapping[str, Method], path: Path) -> None:
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=4,
+        ncols=2 * columns,
         frameon=False,
     )
     figure.savefig(path, dpi=130)
