@@ -5,7 +5,6 @@ from pathlib import Path
 
 from benchmarks.step_time_nets import Net
 from benchmarks.step_time_report import RAMP, SORTED, Record, measured
-from benchmarks.step_time_turns import DENSE
 
 _STYLES = {
     "ours, warm-up": ("tab:blue", "^"),
@@ -16,7 +15,6 @@ _STYLES = {
     "tfmot, every step": ("tab:orange", "D"),
     "PQuantML's PDP": ("tab:red", "P"),
 }
-_LEFT_OUT = {DENSE}  # the line at 1
 
 
 def draw(
@@ -74,5 +72,6 @@ def _ratios(found: Mapping[str, Record]) -> dict[str, float]:
         row["variant"]: row["ratio"]
         for record in found.values()
         for row in record["rows"]
-        if "ratio" in row and row["variant"] not in _LEFT_OUT
+        if "ratio" in row
+        and row["variant"] in _STYLES  # not the dense one, the line at 1
     }
