@@ -249,8 +249,8 @@ STUDIED = {
             title="LeNet-300-100, Fashion-MNIST, Adam to zero",
             optimizer=AdamCosine(1e-3),
         ),
-        CASES["convolutions"],
-        dataclasses.replace(CASES["resnet8"], epochs=10),
+        dataclasses.replace(CASES["convolutions"], training=20_000, epochs=12),
+        dataclasses.replace(CASES["resnet8"], training=45_000, epochs=10, batch=128),
     )
 }
 TARGETS = Weights(0.9), Weights(0.95), Weights(0.98), Weights(0.99)
