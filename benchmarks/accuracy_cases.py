@@ -142,7 +142,7 @@ def reference() -> list[Array]:
 
 
 # Sized for one slow core: a piece takes one to five minutes, and a case has 165 without
-# PQuantML's. At least six epochs, or the paper's ramp, which climbs once in an epoch and
+# PQuantML's. At least six epochs, or the paper's ramp, which climbs once an epoch and
 # ends after 82 % of them, would stop below its target.
 _LENET = Case(
     name="lenet",

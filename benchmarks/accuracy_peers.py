@@ -79,8 +79,9 @@ class Tfmot(Peer):
     @property
     def note(self) -> str:
         return (
-            "the same sparsity in every layer, none in depthwise kernels; N:M masks "
-            "are set once, at its first step, from the weights there are then"
+            "the frequency is a twentieth of the run's steps where that is less; the "
+            "same sparsity in every layer, none in depthwise kernels; N:M masks are "
+            "set once, at its first step, from the weights there are then"
         )
 
     @property
@@ -138,9 +139,9 @@ class PQuant(Peer):
     @property
     def note(self) -> str:
         return (
-            "on Keras the same sparsity in every layer, as its global budget is "
-            "computed and not used; channels are a share of every layer's outputs, "
-            "but for the last one's"
+            "in whole epochs; on Keras the same sparsity in every layer, as its global "
+            "budget is computed and not used; channels are a share of every layer's "
+            "outputs, but for the last one's"
         )
 
 

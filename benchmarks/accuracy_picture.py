@@ -21,7 +21,7 @@ _COLOURS = {
 
 
 def draw(found: Found, methods: Mapping[str, Method], path: Path) -> None:
-    """One panel for each case that has results.
+    """One panel for each case that has results of several seeds.
 
     Raises:
         ValueError: none has.
@@ -31,11 +31,11 @@ def draw(found: Found, methods: Mapping[str, Method], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    cases = [case for case, records in found.items() if records]
+    cases = [case for case, records in found.items() if _shown(records, methods)]
     if not cases:
         raise ValueError(
-            "expected results to draw, received none; run `python benchmarks/"
-            "accuracy.py` first"
+            "expected results of several seeds to draw, received none; run `python "
+            "benchmarks/accuracy.py` first"
         )
     columns = min(len(cases), 2)
     rows = math.ceil(len(cases) / columns)
@@ -68,18 +68,21 @@ def draw(found: Found, methods: Mapping[str, Method], path: Path) -> None:
 
 
 def _panel(panel: Any, title: str, records: Any, methods: Mapping[str, Method]) -> None:
-    budgets = [target for target in TARGETS if isinstance(target, Weights)]
+    shown = _shown(records, methods)
     panel.set(title=title, xlabel="zeros in the kernels", ylabel="test accuracy, %")
     # Even steps from target to target: where it matters they lie close together.
-    panel.set_xticks(range(len(budgets)), [name_of(each) for each in budgets])
+    panel.set_xticks(range(len(shown)), [name_of(each) for each in shown])
+    panel.set_xlim(-0.5, len(shown) - 0.5)
     panel.grid(True, alpha=0.2)
     if dense := accuracies(records, "dense", DENSE):
         panel.axhline(summary(dense)[0], color="k", ls=":", label="dense")
     for name, colour in _COLOURS.items():
         points = [
             (place, *summary(numbers))
-            for place, target in enumerate(budgets)
-            if (numbers := accuracies(records, name, target))
+            for place, numbers in enumerate(
+                accuracies(records, name, target) for target in shown
+            )
+            if len(numbers) > 1
         ]
         if points and name in methods:
             places, means, deviations = zip(*points, strict=True)
@@ -93,3 +96,13 @@ def _panel(panel: Any, title: str, records: Any, methods: Mapping[str, Method]) 
                 capsize=3,
                 label=methods[name].title,
             )
+
+
+def _shown(records: Any, methods: Mapping[str, Method]) -> list[Weights]:
+    """Targets that a method has several seeds of: a single one has no spread."""
+    return [
+        target
+        for target in TARGETS
+        if isinstance(target, Weights)
+        and any(accuracies(records, name, target)[1:] for name in methods)
+    ]

@@ -403,17 +403,32 @@ def test_the_table_says_mean_deviation_count_and_time():
     records = [
         at("dense", DENSE, 0, test_accuracy=0.9),
         at("ours", Weights(0.9), 0, test_accuracy=0.80, cpu_seconds=3.0),
-        at("ours", Weights(0.9), 1, test_accuracy=0.82),  # no dense run of this seed
+        at("ours", Weights(0.9), 1, test_accuracy=0.82, cpu_seconds=5.0),
         at("gradual", Weights(0.9), 0, test_accuracy=0.7, sparsity=0.85),
     ]
     ours = cells(records, "ours, defaults")
-    assert ours[3] == "**81.00 ± 1.41 (2)**"
+    assert ours[3] == "81.00 ± 1.41 (2)"
     assert ours[4] == "not run"
-    assert ours[-1] == "1.50"
-    assert cells(records, "dense")[1] == "90.00 (1)"
-    assert cells(records, "gradual magnitude")[3] == "70.00 (1)"
+    assert ours[-1] == "2.00"  # the medians are 4 and 2
+    assert cells(records, "dense")[1] == "90.00 (seed 0)"
+    assert cells(records, "gradual magnitude")[3] == "70.00 (seed 0)"
     text = markdown({CASE: records}, METHODS)
     assert "gradual magnitude 85.00 % at 90 %" in text
+
+
+def test_bold_is_the_best_of_those_that_had_the_same_seeds():
+    def two(method, *numbers, first=0):
+        return [
+            record(Piece("tiny", method, Weights(0.9), seed), test_accuracy=number)
+            for seed, number in enumerate(numbers, start=first)
+        ]
+
+    ours, lucky = two("ours", 0.80, 0.82), two("straight-through", 0.99)
+    gradual = two("gradual", 0.7, 0.8)
+    assert cells([*ours, *lucky, *gradual], "ours, defaults")[3].startswith("**")
+    assert not cells([*ours, *lucky, *gradual], "straight-through")[3].startswith("**")
+    others = two("gradual", 0.7, 0.8, first=1)
+    assert not cells([*ours, *others], "ours, defaults")[3].startswith("**")
 
 
 def test_a_refusal_stands_in_its_cell():
@@ -441,6 +456,16 @@ def test_the_table_tells_whether_all_began_alike(initial, loss, words):
     assert (f"at most {loss - 1:.1g} of" in text) or loss == 1.0
 
 
+def test_losses_of_a_first_epoch_that_prunes_are_not_compared():
+    records = [
+        record(Piece("tiny", "dense", DENSE, 0)),
+        record(Piece("tiny", "ours", Weights(0.9), 0), losses=[1.1]),
+    ]
+    text = markdown({dataclasses.replace(CASE, epochs=9): records}, METHODS)
+    assert "to the bit." in text
+    assert "first epoch" not in text
+
+
 def test_the_picture_is_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
     from benchmarks.accuracy_picture import draw
@@ -448,8 +473,9 @@ def test_the_picture_is_drawn(tmp_path):
     found = [record(Piece("tiny", "ours", Weights(0.9), seed)) for seed in (0, 1)]
     draw({CASE: found}, METHODS, tmp_path / "accuracy.png")
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="received none"):
-        draw({CASE: []}, METHODS, tmp_path / "none.png")
+    for few in ([], found[:1]):
+        with pytest.raises(ValueError, match="received none"):
+            draw({CASE: few}, METHODS, tmp_path / "none.png")
 
 
 def test_patterns_keep_what_they_say():
