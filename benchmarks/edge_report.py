@@ -10,9 +10,10 @@ from benchmarks.edge_rows import Row
 WHERE_NOTHING_IS_FASTER = """\
 What does not get faster, and where: unstructured and N:M zeros make no file faster on
 an x86 processor with AVX, whose runtime has no kernels for them, however the file is
-stored; the runtime has no N:M kernels anywhere; and such zeros in int8 files make
-nothing faster on any processor, because the sparse kernels are float ones. What is
-faster everywhere is a net with fewer channels."""
+stored, and the net of Dense layers slower; the runtime has no N:M kernels anywhere; and
+such zeros in int8 files make nothing faster on any processor, because the sparse
+kernels are float ones. What is faster in both runtimes here is a net with fewer
+channels. No ARM device was timed."""
 
 
 def markdown(
@@ -68,6 +69,9 @@ _HEAD = (
 )
 
 _LEGEND = """\
+**unstructured**, N:M and blocks: that part of the weights of 1×1 convolutions and Dense
+layers is zero, the smallest of each kernel; other convolutions stay whole.
+
 **×**: times faster than the dense file: that of the same weights for a file that is
 stored sparsely, else the net of the same precision; **× int8**: than the net as dense
 int8, in the browser. Medians of the ratios of single rounds, in each of which every

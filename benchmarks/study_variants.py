@@ -71,7 +71,8 @@ class Variant(Wrapped):
         )
         asked = budget(task.target)
         assert asked is not None
-        asked *= _size(net, is_pruned) / _size(net, self.select)
+        if self.select is not is_pruned:
+            asked *= _size(net, is_pruned) / _size(net, self.select)
         callbacks: list[Any] = [PDPCallback(asked, **dict(self.options))]
         model = wrapped
         if self.dress is not None:
@@ -251,6 +252,7 @@ STUDIED = {
         ),
         dataclasses.replace(CASES["convolutions"], training=20_000, epochs=12),
         dataclasses.replace(CASES["resnet8"], training=45_000, epochs=10, batch=128),
+        CASES["transformer"],
     )
 }
 TARGETS = Weights(0.9), Weights(0.95), Weights(0.98), Weights(0.99)

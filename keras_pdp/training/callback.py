@@ -49,8 +49,9 @@ class PDPCallback(keras.callbacks.Callback):
     Channels (`Channel()`) that hang together in the model's graph, such as both sides
     of a residual sum, are pruned as one: they share one score, the mean of each layer's
     relative mean squares, and one mask. `sparsity` is then the fraction of the model's
-    `cost` that their removal by `shrink` will save, met exactly, whatever two layers
-    save together; kernels of other granularities meet it in their own weights.
+    `cost` that their removal by `shrink` will save, counted on the model that remains,
+    whatever two layers save together, and met as nearly as whole channels and
+    `round_to` allow; kernels of other granularities meet it in their own weights.
     Channels that can't be removed, above all the model's outputs, stay whole, and are
     named. Scores are taken after each step; with `steps_per_execution` the steps of one
     execution use those from before it.
