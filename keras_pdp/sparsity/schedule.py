@@ -283,18 +283,18 @@ class PerEpoch(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfWay:
-    """Half way between the end of a schedule and the end of the run."""
+class FifthOfTheRest:
+    """A fifth of the way from the end of a schedule to the end of the run."""
 
     def after(self, schedule: Schedule) -> float:
-        """As a fraction of the run; 0.75 where the schedule ends by epochs or steps."""
+        """As a fraction of the run; 0.6 where the schedule ends by epochs or steps."""
         end = schedule.complete
-        return (
-            0.75 if end is None or _unit(end) is not float else (1 + _number(end)) / 2
-        )
+        if end is None or _unit(end) is not float:
+            return 0.6
+        return 0.8 * _number(end) + 0.2
 
 
-HALF_WAY = HalfWay()
+FIFTH_OF_THE_REST = FifthOfTheRest()
 
 
 def check(schedule: object) -> Schedule:

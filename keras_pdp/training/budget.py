@@ -272,11 +272,10 @@ def _warn_far_off(kappas: Mapping[str, float]) -> None:
         return
     worst = max(outside, key=lambda n: max(outside[n], 1 / outside[n]))
     warnings.warn(
-        f"In {len(outside)} of {len(kappas)} kernels kappa = t^2 / tau is far from the "
-        f"useful range {low:g} ... {high:g}, for example {outside[worst]:.3g} in "
-        f"'{worst}': a mask below it is too soft to be hardened without loss, one "
-        "above it is hard from the start. Calibrated(kappa=5.0) sets tau for each "
-        "kernel.",
+        f"In {len(outside)} of {len(kappas)} kernels kappa = t^2 / tau is below "
+        f"{low:g} or above {high:g}, for example {outside[worst]:.3g} in '{worst}': a "
+        "mask below is too soft to be hardened without loss, one above is hard from "
+        "the start. Calibrated(kappa=5.0) sets tau for each kernel.",
         stacklevel=2,
     )
 

@@ -14,8 +14,8 @@ from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.allocation import Allocation
 from keras_pdp.sparsity.layer_adaptive import lamp
 from keras_pdp.sparsity.schedule import (
-    HALF_WAY,
-    HalfWay,
+    FIFTH_OF_THE_REST,
+    FifthOfTheRest,
     Moment,
     Polynomial,
     Position,
@@ -86,8 +86,8 @@ class PDPCallback(keras.callbacks.Callback):
             function of the same form. Defaults to `parameters`.
         freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
-            to half way between the end of the schedule and that of the run: to 0.75
-            with the default schedule, and with one of epochs or steps.
+            to a fifth of the way from the end of the schedule to that of the run: to
+            0.6 with the default schedule, and with one of epochs or steps.
         epochs: Epochs of the whole run, where it is more than one `fit`. Defaults to
             those of `fit`.
         verbose: 1 prints each kernel's target when pruning begins. Defaults to 0.
@@ -120,7 +120,7 @@ class PDPCallback(keras.callbacks.Callback):
         schedule: Schedule | None = None,
         allocation: Allocation | Mapping[str, float] = lamp,
         cost: Cost = costs.parameters,
-        freeze_at: Moment | HalfWay | None = HALF_WAY,
+        freeze_at: Moment | FifthOfTheRest | None = FIFTH_OF_THE_REST,
         epochs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -139,7 +139,7 @@ class PDPCallback(keras.callbacks.Callback):
         self.schedule = schedules.check(Polynomial() if schedule is None else schedule)
         self.allocation = allocation
         self.cost = cost
-        if isinstance(freeze_at, HalfWay):
+        if isinstance(freeze_at, FifthOfTheRest):
             freeze_at = freeze_at.after(self.schedule)
         self.freeze_at = freeze_at
         self.epochs = epochs

@@ -242,21 +242,23 @@ def test_a_moment_that_is_valid_comes_back(moment):
 @pytest.mark.parametrize(
     "schedule, freeze_at",
     [
-        (Polynomial(), 0.75),
-        (Linear(0.2, 0.4), 0.7),
-        (Constant(0.6), 0.8),
+        (Polynomial(), 0.6),
+        (Linear(0.2, 0.4), 0.52),
+        (Constant(0.6), 0.68),
         (Linear(0, 1), 1.0),
-        (Linear(0, 0.5), 0.75),
-        (Constant(), 0.5),
-        (PerEpoch(Linear(0.2, 0.8)), 0.9),
-        (Linear(Epochs(1), Epochs(2)), 0.75),
-        (Constant(Steps(100)), 0.75),
-        (Half(), 0.75),
+        (Linear(0, 0.5), 0.6),
+        (Constant(), 0.2),
+        (PerEpoch(Linear(0.2, 0.8)), 0.84),
+        (Linear(Epochs(1), Epochs(2)), 0.6),
+        (Constant(Steps(100)), 0.6),
+        (Half(), 0.6),
     ],
 )
-def test_masks_freeze_half_way_between_the_ends_of_ramp_and_run(schedule, freeze_at):
+def test_masks_freeze_a_fifth_of_the_way_from_the_ramps_end_to_the_runs(
+    schedule, freeze_at
+):
     """As far as the schedule says by fractions of the run where it ends."""
-    assert schedules.HALF_WAY.after(schedule) == pytest.approx(freeze_at)
+    assert schedules.FIFTH_OF_THE_REST.after(schedule) == pytest.approx(freeze_at)
 
 
 @pytest.mark.parametrize(

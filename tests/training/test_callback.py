@@ -108,16 +108,18 @@ def test_the_run_has_a_warm_up_a_ramp_and_a_tail():
 @pytest.mark.parametrize(
     "options, moment",
     [
-        ({}, 0.75),
-        ({"schedule": Linear(0.2, 0.8)}, 0.9),
+        ({}, 0.6),
+        ({"schedule": Linear(0.2, 0.8)}, 0.84),
         ({"schedule": Linear(0.0, 1.0)}, 1.0),
-        ({"schedule": PerEpoch(Linear(0.0, 0.4))}, 0.7),
-        ({"schedule": Linear(Epochs(1), Epochs(2))}, 0.75),
+        ({"schedule": PerEpoch(Linear(0.0, 0.4))}, 0.52),
+        ({"schedule": Linear(Epochs(1), Epochs(2))}, 0.6),
         ({"schedule": Linear(0.2, 0.8), "freeze_at": 0.85}, 0.85),
         ({"freeze_at": None}, None),
     ],
 )
-def test_masks_freeze_half_way_between_the_ramps_end_and_the_runs(options, moment):
+def test_masks_freeze_a_fifth_of_the_way_from_the_ramps_end_to_the_runs(
+    options, moment
+):
     assert PDPCallback(0.5, **options).freeze_at == pytest.approx(moment)
 
 
