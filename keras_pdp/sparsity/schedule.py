@@ -291,7 +291,7 @@ class FifthOfTheRest:
         end = schedule.complete
         if end is None or _unit(end) is not float:
             return 0.6
-        return 0.8 * _number(end) + 0.2
+        return _number(end) + (1 - _number(end)) / 5
 
 
 FIFTH_OF_THE_REST = FifthOfTheRest()

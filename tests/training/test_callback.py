@@ -123,6 +123,10 @@ def test_masks_freeze_a_fifth_of_the_way_from_the_ramps_end_to_the_runs(
     assert PDPCallback(0.5, **options).freeze_at == pytest.approx(moment)
 
 
+def test_the_default_moment_is_a_round_number():
+    assert PDPCallback(0.5).freeze_at == 0.6
+
+
 def test_logs_are_plain_floats_for_everyone(tmp_path):
     path = tmp_path / "log.csv"
     model = net()
