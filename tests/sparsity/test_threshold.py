@@ -117,6 +117,7 @@ def many():
     wide = rng.integers(0, 2**31 - 2**23, MANY, dtype="int32").view("float32")
     unlike_the_sample = np.where(np.arange(MANY) % 61 == 0, 100 * normal, normal)
     two_scales = np.where(rng.random(MANY) < 0.5, 1e-30 * normal, normal)
+    one = np.float32(1).view("int32")
     return {
         "normal": normal,
         "sorted": np.sort(normal),
@@ -127,6 +128,12 @@ def many():
         "ties": np.round(normal, 1),
         "half precision": normal.astype("float16").astype("float32"),
         "two values": np.where(rng.random(MANY) < 0.3, 1.0, 2.0).astype("float32"),
+        "two neighbours": (one + rng.integers(0, 2, MANY, dtype="int32")).view(
+            "float32"
+        ),
+        "every float in turn": (one + rng.permutation(MANY))
+        .astype("int32")
+        .view("float32"),
         "all zero": np.zeros(MANY, "float32"),
         "one that is not": np.eye(1, MANY, 7, dtype="float32")[0],
         "subnormals": (rng.integers(0, 50, MANY).astype("int32")).view("float32"),
