@@ -1,6 +1,8 @@
 """Take half of the multiplications out of a trained net, and see what that is worth.
 
     python tutorials/03_channels_to_edge.py            the whole run
+    python tutorials/03_channels_to_edge.py --choose   without a tenth of the images,
+                                                       on which it is then measured
     python tutorials/03_channels_to_edge.py --short    every step, no good numbers
 
 The net is the reference of MLPerf Tiny's image classification, ResNet-8 on CIFAR-10,
@@ -43,7 +45,8 @@ from keras_pdp import (
 
 REMOVED = 0.5  # of the multiply-accumulates
 EPOCHS_PRUNING = 1  # while channels close
-EPOCHS = 42  # of fine-tuning what is left
+EPOCHS = 32  # of fine-tuning what is left,
+STILL = 5  # of them, at the end, with images that are not shifted
 EPOCHS_DENSE = 8  # of our own net, where the reference is not there
 RAMP = Linear(0.0, 0.8)  # when channels close, and
 FREEZE_AT = 0.9  # when the choice is final: fractions of the pruning
@@ -58,31 +61,33 @@ SEED = 0
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--short", action="store_true", help="a hundredth of the data")
+parser.add_argument("--choose", action="store_true", help="hold back a tenth")
 parser.add_argument("--out", type=Path, default=Path("out/channels_to_edge"))
 arguments = parser.parse_args()
 arguments.out.mkdir(parents=True, exist_ok=True)
 keras.utils.set_random_seed(SEED)
 
 # ---------------------------------------------------------------------------------
-# The data: colour photographs, 32 x 32, ten classes. A tenth of the training images
-# is kept for validation: whoever chooses a learning rate or a schedule looks at these.
-# The reference was trained on them too, so they tell which of two recipes is better,
-# and flatter both. The test images are for the table at the end, and for nothing before
-# it.
+# The data: colour photographs, 32 x 32, ten classes. Whoever chooses a learning rate or
+# a schedule holds a tenth of the training images back and looks at these (--choose).
+# They tell which of two recipes is better, and flatter both: the reference was trained
+# on them. With the recipe chosen, a net learns from all of them. The test images are
+# for the table at the end, and for nothing before it.
 
 data = load()
 train, validation, test = data.train, data.validation, data.test
+if not arguments.choose:
+    both = zip(train, validation, strict=True)
+    train = type(train)(*(np.concatenate(arrays) for arrays in both))
 if arguments.short:
-    EPOCHS, EPOCHS_DENSE = 1, 1
+    EPOCHS, STILL, EPOCHS_DENSE = 2, 1, 1
     train, validation, test = (
         type(split)(*(array[::step] for array in split))
         for split, step in ((train, 9), (validation, 9), (test, 25))
     )
-print(
-    f"{len(train.labels):,} training, {len(validation.labels):,} validation and",
-    end=" ",
-)
-print(f"{len(test.labels):,} test images: {data.source}")
+held = f", {len(validation.labels):,} for choosing" if arguments.choose else ""
+print(f"{len(train.labels):,} images for training{held},", end=" ")
+print(f"{len(test.labels):,} for testing: {data.source}")
 
 
 def one_hot(labels):
@@ -109,31 +114,33 @@ def shifted(images, rows, columns):
 class Varied(keras.utils.PyDataset):
     """The training images in a new order in each epoch, shifted, and half mirrored.
 
-    With a teacher, the label of an image is followed by what the teacher says of it,
-    averaged over the image as it is, shifted by a pixel in four directions, and the
-    mirror images of these five: ten looks are better than one. It is asked once, before
-    the training.
+    Args:
+        told: What a teacher says of each image, to stand behind its label.
+        shifting: The number of epochs with shifted images. Those after them are near to
+            what the net will see in use.
     """
 
-    def __init__(self, teacher=None):
+    def __init__(self, told=None, shifting=EPOCHS):
         super().__init__()
         self.answers = one_hot(train.labels)
-        self.taught = teacher is not None
+        self.taught = told is not None
         if self.taught:
-            told = asked(teacher, train.images)
             self.answers = np.concatenate([self.answers, told], axis=1)
         self.random = np.random.default_rng(SEED)
+        self.shifting = shifting + 1  # the order of the first epoch ends no epoch
         self.on_epoch_end()
 
     def __len__(self):
         return -(-len(train.labels) // BATCH)
 
     def on_epoch_end(self):
+        self.shifting -= 1
         self.order = self.random.permutation(len(train.labels))
 
     def __getitem__(self, index):
         chosen = self.order[index * BATCH : (index + 1) * BATCH]
-        by = self.random.integers(-REACH, REACH + 1, (2, len(chosen)))
+        reach = REACH if self.shifting > 0 else 0
+        by = self.random.integers(-reach, reach + 1, (2, len(chosen)))
         images = shifted(train.images[chosen], *by)
         flipped = self.random.random(len(chosen)) < 0.5
         images[flipped] = images[flipped, :, ::-1]
@@ -141,7 +148,11 @@ class Varied(keras.utils.PyDataset):
 
 
 def asked(teacher, images):
-    """What the teacher says of the images, as probabilities: the mean of ten looks."""
+    """What the teacher says of the images, as probabilities: the mean of ten looks.
+
+    An image as it is, shifted by a pixel in four directions, and the mirror images of
+    these five. The teacher is asked once, before the training.
+    """
     looks = []
     for by in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
         seen = shifted(images, *by)
@@ -191,7 +202,7 @@ def fit(model, batches, epochs, rate, callbacks=()):
     model.fit(
         batches,
         epochs=epochs,
-        validation_data=(validation.images, labels),
+        validation_data=(validation.images, labels) if arguments.choose else None,
         callbacks=list(callbacks),
         verbose=2,
     )
@@ -237,8 +248,8 @@ pruning = PDPCallback(
 )
 print(f"\nPruning, {REMOVED:.0%} of the multiply-accumulates go")
 start = time.perf_counter()
-taught = Varied(original)
-fit(wrapped, taught, EPOCHS_PRUNING, RATE_PRUNING, [pruning])
+told = asked(original, train.images)
+fit(wrapped, Varied(told), EPOCHS_PRUNING, RATE_PRUNING, [pruning])
 
 # ---------------------------------------------------------------------------------
 # strip() gives the plain model with its zeros; shrink() takes the zeros out, channel by
@@ -248,7 +259,7 @@ stripped = strip(wrapped)
 small = shrink(stripped)
 report = shrink_report(stripped)
 print(f"\n{report}")
-images = validation.images[:100]
+images = train.images[:100]
 difference = np.abs(
     small.predict(images, verbose=0) - stripped.predict(images, verbose=0)
 ).max()
@@ -261,7 +272,7 @@ print(f"largest difference of an output: {difference:.1e}")
 print("\nFine-tuning what is left")
 pruned = time.perf_counter()
 trained = quick(small)
-fit(trained, taught, EPOCHS, falling(EPOCHS))
+fit(trained, Varied(told, EPOCHS - STILL), EPOCHS, falling(EPOCHS))
 small.set_weights(trained.get_weights())
 done = time.perf_counter()
 small.compile(metrics=["accuracy"])  # the loss is ours, and no part of the model
