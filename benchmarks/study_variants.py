@@ -162,6 +162,15 @@ def _softness(kappa: float, options: Options = BASE) -> Variant:
     return Variant(f"κ = {kappa:g}", Calibrated(kappa), options)
 
 
+def _steep(
+    title: str, freeze: float = FREEZE, kappa: float | None = None, **more: Any
+) -> Variant:
+    """On the cubic ramp, which is the default."""
+    temperature = None if kappa is None else Calibrated(kappa)
+    options = _in_ramp(Polynomial(BEGIN, END, 3), freeze)
+    return Variant(title, temperature, options, **more)
+
+
 def _ramped(begin: float, end: float, freeze: float | None) -> Variant:
     tail = "no tail" if freeze is None else f"frozen at {freeze:.0%}"
     return Variant(
@@ -234,6 +243,24 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
             "the trained dense net teaches", None, BASE, dress=_by_the_dense
         ),
     },
+    # From a trained net: what its training has found is to be kept.
+    "trained": {
+        **{
+            f"cubic-kappa-{k:g}": _steep(f"cubic, κ = {k:g}", kappa=k)
+            for k in (10, 20, 50)
+        },
+        **{
+            f"cubic-freeze-{f:g}": _steep(f"cubic, frozen at {f:.0%}", f)
+            for f in (0.5, 0.9)
+        },
+        "cubic-kappa-20-freeze-0.9": _steep("cubic, κ = 20, frozen at 90%", 0.9, 20),
+        "cubic-straight": Variant(
+            "straight-through, cubic",
+            Absolute(1e-30),
+            _in_ramp(Polynomial(BEGIN, END, 3)),
+            straight_through,
+        ),
+    },
 }
 VARIANTS = {
     name: variant for group in QUESTIONS.values() for name, variant in group.items()
@@ -252,6 +279,7 @@ STUDIED = {
         ),
         dataclasses.replace(CASES["convolutions"], training=20_000, epochs=12),
         dataclasses.replace(CASES["resnet8"], training=45_000, epochs=10, batch=128),
+        CASES["resnet8-trained"],
         CASES["transformer"],
     )
 }
