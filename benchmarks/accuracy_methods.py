@@ -120,9 +120,10 @@ class Wrapped(Method):
         callback = PDPCallback(0.5, **dict(self.options))
         temperature = self.temperature or PDPWrapper(keras.layers.Dense(1)).temperature
         named = getattr(callback.allocation, "__name__", callback.allocation)
+        hardened = "" if callback.harden == 1.0 else f", harden={callback.harden}"
         return (
             f"{temperature}, {callback.schedule}, {named}, "
-            f"freeze_at={callback.freeze_at}"
+            f"freeze_at={callback.freeze_at}{hardened}"
         )
 
 
@@ -225,11 +226,16 @@ def straight_through(wrapped: keras.Model) -> keras.Model:
 _PAPER = (
     ("schedule", PerEpoch(Linear(0.16, 0.82))),
     ("freeze_at", None),
+    ("harden", 1.0),
     ("allocation", global_magnitude),
 )
 # The cubic ramp of gradual magnitude pruning (Zhu and Gupta 2017), where ours is; the
 # budget is shared out as ours.
-_CUBIC = (("schedule", Polynomial(0.1, 0.5, 3)), ("freeze_at", None))
+_CUBIC = (
+    ("schedule", Polynomial(0.1, 0.5, 3)),
+    ("freeze_at", None),
+    ("harden", 1.0),
+)
 
 WRAPPED = {
     "ours": Wrapped("ours, defaults"),

@@ -89,17 +89,19 @@ def _size(net: keras.Model, select: Callable[[Any], bool]) -> int:
     )
 
 
+def _in_ramp(
+    schedule: Any, freeze: float | None = FREEZE, harden: float = 1.0
+) -> Options:
+    return ("schedule", schedule), ("freeze_at", freeze), ("harden", harden)
+
+
 def ramp(begin: float, end: float, freeze: float | None) -> Options:
     """The options of a linear ramp and its tail."""
-    return ("schedule", Linear(begin, end)), ("freeze_at", freeze)
+    return _in_ramp(Linear(begin, end), freeze)
 
 
 BASE = ramp(BEGIN, END, FREEZE)
 BASE_NAME = f"ramp-{BEGIN:g}-{END:g}-{FREEZE}"
-
-
-def _in_ramp(schedule: Any, freeze: float = FREEZE) -> Options:
-    return ("schedule", schedule), ("freeze_at", freeze)
 
 
 def _budgeted(model: keras.Model) -> keras.Model:
@@ -163,12 +165,15 @@ def _softness(kappa: float, options: Options = BASE) -> Variant:
 
 
 def _steep(
-    title: str, freeze: float = FREEZE, kappa: float | None = None, **more: Any
+    title: str,
+    freeze: float = FREEZE,
+    kappa: float | None = None,
+    harden: float = 1.0,
 ) -> Variant:
     """On the cubic ramp, which is the default."""
     temperature = None if kappa is None else Calibrated(kappa)
-    options = _in_ramp(Polynomial(BEGIN, END, 3), freeze)
-    return Variant(title, temperature, options, **more)
+    options = _in_ramp(Polynomial(BEGIN, END, 3), freeze, harden)
+    return Variant(title, temperature, options)
 
 
 def _ramped(begin: float, end: float, freeze: float | None) -> Variant:
@@ -242,6 +247,10 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
         "dense-teacher": Variant(
             "the trained dense net teaches", None, BASE, dress=_by_the_dense
         ),
+    },
+    "hardening": {
+        f"hardened-{h:g}": _steep(f"cubic, κ from 5 to {5 * h:g} before it", harden=h)
+        for h in (10, 40)
     },
     # From a trained net: what its training has found is to be kept.
     "trained": {

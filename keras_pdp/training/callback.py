@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pdp.sparsity import hardening, validation
 from keras_pdp.sparsity import schedule as schedules
-from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.allocation import Allocation
 from keras_pdp.sparsity.layer_adaptive import lamp
 from keras_pdp.sparsity.schedule import (
@@ -39,8 +39,9 @@ class PDPCallback(keras.callbacks.Callback):
 
     The run begins dense. When the schedule leaves 0 the budget is shared out among the
     kernels, once, and each kernel's temperature is set; then every kernel rises to its
-    own target with the schedule; from `freeze_at` on the masks are stored and the rest
-    of the run trains with them. A run of any length ends at the target, even one step.
+    own target with the schedule; then the masks harden; from `freeze_at` on they are
+    stored and the rest of the run trains with them. A run of any length ends at the
+    target, even one step.
 
     Soft masks need time at the final sparsity before they are frozen, and freezing
     takes away what they let through, which the rest of the run makes up for. So the
@@ -88,6 +89,11 @@ class PDPCallback(keras.callbacks.Callback):
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
             to a fifth of the way from the end of the schedule to that of the run: to
             0.6 with the default schedule, and with one of epochs or steps.
+        harden: How many times harder the masks are when they are frozen than along the
+            schedule, between 1 and 1e6: from its end on each tau falls to
+            `tau / harden`, geometrically (to the end of the run, where masks are never
+            frozen; not at all with a schedule that does not say when it is
+            `complete`). Defaults to 10.0; 1 leaves the masks as they are.
         epochs: Epochs of the whole run, where it is more than one `fit`. Defaults to
             those of `fit`.
         verbose: 1 prints each kernel's target when pruning begins. Defaults to 0.
@@ -121,6 +127,7 @@ class PDPCallback(keras.callbacks.Callback):
         allocation: Allocation | Mapping[str, float] = lamp,
         cost: Cost = costs.parameters,
         freeze_at: Moment | FifthOfTheRest | None = FIFTH_OF_THE_REST,
+        harden: float = 10.0,
         epochs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -142,6 +149,7 @@ class PDPCallback(keras.callbacks.Callback):
         if isinstance(freeze_at, FifthOfTheRest):
             freeze_at = freeze_at.after(self.schedule)
         self.freeze_at = freeze_at
+        self.harden = hardening.check(harden)
         self.epochs = epochs
         self.verbose = verbose
         if freeze_at is not None:
@@ -151,6 +159,7 @@ class PDPCallback(keras.callbacks.Callback):
         # A copy of the counts in the variables, so that a step in which nothing changes
         # touches no device. Read anew in every epoch: checkpoints may be restored.
         self._pruned: dict[str, int] | None = None
+        self._hardness: dict[str, float] = {}
         self._targets: dict[str, int] = {}
         self._kernels: dict[str, PrunedKernel] = {}
         # How channels hang together, once the model is built, and their gates.
@@ -188,6 +197,7 @@ class PDPCallback(keras.callbacks.Callback):
         self._kernels = budget.kernels_of(self._wrappers)
         self._targets = {n: number(k.target) for n, k in self._kernels.items()}
         self._pruned = {n: number(k.pruned) for n, k in self._kernels.items()}
+        self._hardness = {n: number(k.hardness) for n, k in self._kernels.items()}
         return {n: self._targets[n] / k.units for n, k in self._kernels.items()}
 
     def update(self, position: Position | float) -> None:
@@ -209,7 +219,7 @@ class PDPCallback(keras.callbacks.Callback):
             return
         if self._pruned is None and not self._begin():
             return
-        self._raise_to(self._fraction)
+        self._raise_to(self._fraction, self._hardness_at(position))
         tail = self.freeze_at is not None and schedules.reached(
             self.freeze_at, position
         )
@@ -322,19 +332,34 @@ class PDPCallback(keras.callbacks.Callback):
             print("\nPDP, units to remove:", *rows, sep="\n")
         return True
 
-    def _raise_to(self, fraction: float) -> None:
-        """Sets the counts that have risen."""
+    def _hardness_at(self, position: Position) -> float:
+        """1 while the sparsity still rises, as in a run that was begun again."""
+        if self._fraction < 1.0:
+            return 1.0
+        begin = self.schedule.complete
+        wanted = hardening.hardness(self.harden, begin, self.freeze_at, position)
+        # As the variables hold it, or it would always be a little more than theirs.
+        return float(np.float32(wanted))
+
+    def _raise_to(self, fraction: float, hardness: float) -> None:
+        """Sets the counts that have risen, and hardens the masks that are softer."""
         assert self._pruned is not None
         wanted = {n: round(fraction * target) for n, target in self._targets.items()}
         risen = {n: p for n, p in wanted.items() if p > self._pruned[n]}
-        if not risen and not self._gates.groups:
+        softer = [n for n, h in self._hardness.items() if hardness > h]
+        if self._frozen:
+            softer = []  # nothing reads it any more
+        if not risen and not softer and not self._gates.groups:
             return
         self._sync()
         for name, pruned in risen.items():
             put(self._kernels[name].pruned, pruned)
             self._pruned[name] = pruned
+        for name in softer:
+            put(self._kernels[name].hardness, hardness)
+            self._hardness[name] = hardness
         if not self._frozen:
-            self._gates.raise_to(fraction)
+            self._gates.raise_to(fraction, max(self._hardness.values(), default=1.0))
 
     def _coupled_channels(self) -> Coupling | None:
         """Found once; a model without a known input is built by its first batch."""

@@ -128,7 +128,7 @@ def number(variable: keras.Variable) -> Any:
     return ops.convert_to_numpy(read(variable)).item()
 
 
-def put(variable: keras.Variable, value: int) -> None:
+def put(variable: keras.Variable, value: int | float) -> None:
     """Sets a scalar variable.
 
     As `assign`, which on TensorFlow takes several times as long; a callback does this

@@ -164,7 +164,7 @@ class PrunedChannels(PrunedKernel):
         return ops.cond(
             self._is_coupled,
             lambda: (read(self.margin), read(self.share)),
-            lambda: own(w, read(self.pruned), read(self.tau)),
+            lambda: own(w, read(self.pruned), self.tau_now()),
         )
 
     def _silenced(self, given: Sequence[Tensor], keep: Tensor) -> list[Tensor]:

@@ -39,6 +39,7 @@ class PrunedKernel:
     * `target`: int32 scalar, units pruned at the end; -1 until the budget is shared.
     * `pruned`: int32 scalar, units pruned now.
     * `tau`: float32 scalar, the temperature.
+    * `hardness`: float32 scalar, what tau is divided by; 1 until the schedule is over.
     * `mask`: bool, of the kernel's shape, the mask in use once frozen.
 
     Counts rather than fractions: float32 can't tell 0.9 of 2.4e7 to one weight.
@@ -63,6 +64,7 @@ class PrunedKernel:
         self.target = state(owner, f"{label}_target", "int32", UNSET)
         self.pruned = state(owner, f"{label}_pruned", "int32", 0)
         self.tau = state(owner, f"{label}_tau", "float32", 1.0, self._tau_shape)
+        self.hardness = state(owner, f"{label}_hardness", "float32", 1.0)
         shape = tuple(weight.variable.shape)
         self.mask = state(owner, f"{label}_mask", "bool", 1, shape)
 
@@ -103,7 +105,7 @@ class PrunedKernel:
         )
 
     def _soft(self, w: Tensor, frozen: Tensor) -> Tensor:
-        pruned, tau, stored = read(self.pruned), read(self.tau), read(self.mask)
+        pruned, tau, stored = read(self.pruned), self.tau_now(), read(self.mask)
         phase = self.phase(frozen)
         pools = self.granularity.sizes(self.shape).shape[0]
 
@@ -152,6 +154,10 @@ class PrunedKernel:
     def covers(self) -> tuple[keras.Variable, ...]:
         """The variables that are masked."""
         return (self.variable,)
+
+    def tau_now(self) -> Tensor:
+        """The temperature of this step."""
+        return read(self.tau) / read(self.hardness)
 
     @property
     def _tau_shape(self) -> tuple[int, ...]:

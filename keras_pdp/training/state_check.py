@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pdp.sparsity.hardening import MOST
 from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel
 
 _FLOAT = np.finfo(np.float32)
@@ -30,6 +31,7 @@ def check_state(
         _check(name, kernel.pruned, 0, most)
         # Positive: a temperature of 0 divides nothing.
         _check(name, kernel.tau, float(_FLOAT.tiny), float(_FLOAT.max))
+        _check(name, kernel.hardness, 1.0, MOST)
     for variable in state:
         values = _values(variable)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
