@@ -300,7 +300,7 @@ def shaped(name, value):
 
 
 # What a wrapper stores, in the order of its variables.
-FROZEN, TARGET, PRUNED, TAU, MASK, GOAL, MARGIN = range(7)
+FROZEN, TARGET, PRUNED, TAU, HARDNESS, MASK, GOAL, MARGIN = range(8)
 FIRST, SECOND = "pdp_wrapper", "pdp_wrapper_1"
 BAD_STATES = {
     "a target past the units": (stored((FIRST, TARGET), 49), r"_target.*in \[-1, .*49"),
@@ -310,11 +310,14 @@ BAD_STATES = {
     "a tau of NaN": (stored((FIRST, TAU), np.nan), "_tau.* nan"),
     "a tau of 0": (stored((FIRST, TAU), 0.0), "_tau.* 0.0"),
     "a tau of -1": (stored((SECOND, TAU), -1.0), "_tau.* -1.0"),
+    "a hardness of NaN": (stored((FIRST, HARDNESS), np.nan), "_hardness.* nan"),
+    "a hardness of 0.5": (stored((FIRST, HARDNESS), 0.5), "_hardness.* 0.5"),
+    "a hardness of 1e7": (stored((SECOND, HARDNESS), 1e7), "_hardness.* 10000000"),
     "a margin of Inf": (stored((SECOND, MARGIN), np.inf), "_margin.*finite.* inf"),
     "a mask of another shape": (shaped((FIRST, MASK), np.ones((3, 3), bool)), "shape"),
     "a target for each": (shaped((FIRST, TARGET), np.ones(5, "int32")), "shape"),
     "a mask too many": (
-        lambda file: file[FIRST]["vars"].create_dataset("9", data=1.0),
+        lambda file: file[FIRST]["vars"].create_dataset("10", data=1.0),
         "",
     ),
     "no mask": (lambda file: file[FIRST]["vars"].pop(str(MASK)), ""),

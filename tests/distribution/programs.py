@@ -159,7 +159,8 @@ def _under(strategy, resume, train=trained):
     replicas = {}
     for wrapper in pruned_layers(model):
         for kernel in wrapper.kernels:
-            for variable in (kernel.mask, kernel.pruned, kernel.target, kernel.tau):
+            state = (kernel.mask, kernel.pruned, kernel.target, kernel.tau)
+            for variable in (*state, kernel.hardness):
                 copies = strategy.experimental_local_results(variable.value)
                 replicas[f"{wrapper.name}/{variable.name}"] = [
                     digest(c.numpy()) for c in copies
@@ -215,7 +216,7 @@ def _on_jax(distribution, resume):
     for wrapper in pruned_layers(model):
         for kernel in wrapper.kernels:
             state = (kernel.mask, kernel.pruned, kernel.target, kernel.tau)
-            for variable in (*state, kernel.variable):
+            for variable in (*state, kernel.hardness, kernel.variable):
                 # Shards of one part of the array, on as many devices, are copies.
                 parts = {}
                 for shard in variable.value.addressable_shards:

@@ -355,6 +355,79 @@ def test_tau_is_calibrated_once_from_the_threshold_ahead():
     assert [float(w.kernels[0].tau.value) for w in pruned_layers(model)] == before
 
 
+def test_masks_harden_from_the_end_of_the_schedule_until_they_freeze():
+    model = net()
+    pdp = PDPCallback(0.5)
+    pdp.set_model(model)
+    hardness, temperatures = [], []
+    for done in (0.3, 0.5, 0.55, 0.6):
+        pdp.update(done)
+        (kernel,) = pruned_layers(model)[0].kernels
+        hardness.append(float(kernel.hardness.value))
+        temperatures.append(float(kernel.tau_now()))
+    assert hardness[:3] == pytest.approx([1.0, 1.0, np.sqrt(10.0)])
+    tau = float(kernel.tau.value)
+    assert temperatures[:3] == pytest.approx([tau, tau, tau / np.sqrt(10.0)])
+    assert [bool(w.frozen.value) for w in pruned_layers(model)] == [True, True]
+
+
+def test_the_hardened_mask_is_that_of_the_lower_temperature():
+    model = net()
+    pdp = PDPCallback(0.5, harden=4.0)
+    pdp.set_model(model)
+    pdp.update(0.55)
+    for wrapper in pruned_layers(model):
+        (kernel,) = wrapper.kernels
+        w = wrapper.layer.get_weights()[0].astype("float64")
+        s = np.sort(np.abs(w).ravel())
+        pruned = int(kernel.pruned.value)
+        t = 0.5 * (s[pruned - 1] + s[pruned])
+        soft = w / (1 + np.exp((t**2 - w**2) * 2.0 / float(kernel.tau.value)))
+        x = np.eye(w.shape[0], dtype="float32")
+        found = keras.ops.convert_to_numpy(wrapper(x, training=True))
+        np.testing.assert_allclose(found, np.maximum(soft, 0.0), rtol=1e-4, atol=1e-6)
+
+
+def test_masks_that_shall_not_harden_stay_as_soft_as_they_are():
+    model = net()
+    pdp = PDPCallback(0.5, harden=1.0)
+    pdp.set_model(model)
+    for done in (0.3, 0.55, 0.6, 1.0):
+        pdp.update(done)
+    assert [float(w.kernels[0].hardness.value) for w in pruned_layers(model)] == [1, 1]
+
+
+def test_masks_that_are_never_frozen_are_hardest_at_the_end_of_the_run():
+    model = net()
+    model.fit(X, Y, epochs=4, verbose=0, callbacks=[PDPCallback(0.5, freeze_at=None)])
+    hardness = [float(w.kernels[0].hardness.value) for w in pruned_layers(model)]
+    assert hardness == [10.0, 10.0]
+
+
+def test_a_run_that_starts_again_does_not_soften_its_masks():
+    model = net()
+    first = PDPCallback(0.5)
+    first.set_model(model)
+    first.update(0.55)
+    (kernel,) = pruned_layers(model)[0].kernels
+    hardened = float(kernel.hardness.value)
+    again = PDPCallback(0.5)
+    again.set_model(model)
+    for done in (0.0, 0.3, 0.52):
+        again.update(done)
+        assert float(kernel.hardness.value) == hardened > 1.0
+    again.update(0.58)
+    assert float(kernel.hardness.value) > hardened
+
+
+@pytest.mark.parametrize("harden", [0.5, 0.0, -1.0, 1e7, float("nan"), float("inf")])
+def test_what_harden_can_not_be(harden):
+    with pytest.raises(ValueError, match="harden"):
+        PDPCallback(0.5, harden=harden)
+    with pytest.raises(TypeError, match="harden"):
+        PDPCallback(0.5, harden=f"{harden}")
+
+
 def test_verbose_prints_the_targets(capsys):
     net().fit(X, Y, verbose=0, callbacks=[PDPCallback(0.8, verbose=1)])
     assert "first/kernel" in capsys.readouterr().out

@@ -463,7 +463,7 @@ def test_normalisations_do_not_count_in_the_sparsity():
 def test_the_gradient_of_a_coupled_mask_is_that_of_its_formula():
     """Against finite differences of `m(w) w`, with the other kernels held."""
     model = wrap(residual(), Channel())
-    set_up(model, 0.5)
+    set_up(model, 0.5, harden=1.0)
     (kernel,) = model.get_layer("a").kernels
     w = kernel.variable.numpy().astype("float64")
     v = np.random.default_rng(3).normal(size=w.shape)
@@ -488,6 +488,19 @@ def test_the_gradient_of_a_coupled_mask_is_that_of_its_formula():
         step[at] = 1e-5
         expected = (loss(w + step) - loss(w - step)) / 2e-5
         assert found[at] == pytest.approx(expected, rel=2e-3, abs=1e-4)
+
+
+def test_coupled_masks_harden():
+    """At half of the time to the freezing, the margins are those of tau / sqrt(10)."""
+    model = wrap(residual(), Channel())
+    callback = PDPCallback(0.5)
+    callback.set_model(model)
+    callback.update(0.5)
+    (kernel,) = model.get_layer("a").kernels
+    soft, slope = kernel.margin.numpy(), kernel.share.numpy()
+    callback.update(0.55)
+    np.testing.assert_allclose(kernel.margin.numpy(), soft * np.sqrt(10.0), rtol=1e-5)
+    np.testing.assert_allclose(kernel.share.numpy(), slope * np.sqrt(10.0), rtol=1e-5)
 
 
 def gradient_of(kernel, v) -> np.ndarray:
