@@ -249,8 +249,11 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
         ),
     },
     "hardening": {
-        f"hardened-{h:g}": _steep(f"cubic, κ from 5 to {5 * h:g} before it", harden=h)
-        for h in (10, 40)
+        **{
+            f"hardened-{h:g}": _steep(f"κ from 5 to {5 * h:g} before 60%", harden=h)
+            for h in (10, 40)
+        },
+        "hardened-later": _steep("κ from 5 to 50 before 70%", 0.7, harden=10),
     },
     # From a trained net: what its training has found is to be kept.
     "trained": {

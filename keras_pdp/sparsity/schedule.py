@@ -283,18 +283,18 @@ class PerEpoch(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class FifthOfTheRest:
-    """A fifth of the way from the end of a schedule to the end of the run."""
+class TwoFifthsOfTheRest:
+    """Two fifths of the way from the end of a schedule to the end of the run."""
 
     def after(self, schedule: Schedule) -> float:
-        """As a fraction of the run; 0.6 where the schedule ends by epochs or steps."""
+        """As a fraction of the run; 0.7 where the schedule ends by epochs or steps."""
         end = schedule.complete
         if end is None or _unit(end) is not float:
-            return 0.6
-        return _number(end) + (1 - _number(end)) / 5
+            return 0.7
+        return _number(end) + (1 - _number(end)) * 2 / 5
 
 
-FIFTH_OF_THE_REST = FifthOfTheRest()
+TWO_FIFTHS_OF_THE_REST = TwoFifthsOfTheRest()
 
 
 def check(schedule: object) -> Schedule:

@@ -14,12 +14,12 @@ from keras_pdp.sparsity import schedule as schedules
 from keras_pdp.sparsity.allocation import Allocation
 from keras_pdp.sparsity.layer_adaptive import lamp
 from keras_pdp.sparsity.schedule import (
-    FIFTH_OF_THE_REST,
-    FifthOfTheRest,
+    TWO_FIFTHS_OF_THE_REST,
     Moment,
     Polynomial,
     Position,
     Schedule,
+    TwoFifthsOfTheRest,
 )
 from keras_pdp.training import budget
 from keras_pdp.training import cost as costs
@@ -87,8 +87,8 @@ class PDPCallback(keras.callbacks.Callback):
             function of the same form. Defaults to `parameters`.
         freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
-            to a fifth of the way from the end of the schedule to that of the run: to
-            0.6 with the default schedule, and with one of epochs or steps.
+            to two fifths of the way from the end of the schedule to that of the run:
+            to 0.7 with the default schedule, and with one of epochs or steps.
         harden: How many times harder the masks are when they are frozen than along the
             schedule, between 1 and 1e6: from its end on each tau falls to
             `tau / harden`, geometrically (to the end of the run, where masks are never
@@ -126,7 +126,7 @@ class PDPCallback(keras.callbacks.Callback):
         schedule: Schedule | None = None,
         allocation: Allocation | Mapping[str, float] = lamp,
         cost: Cost = costs.parameters,
-        freeze_at: Moment | FifthOfTheRest | None = FIFTH_OF_THE_REST,
+        freeze_at: Moment | TwoFifthsOfTheRest | None = TWO_FIFTHS_OF_THE_REST,
         harden: float = 10.0,
         epochs: int | None = None,
         verbose: int = 0,
@@ -146,7 +146,7 @@ class PDPCallback(keras.callbacks.Callback):
         self.schedule = schedules.check(Polynomial() if schedule is None else schedule)
         self.allocation = allocation
         self.cost = cost
-        if isinstance(freeze_at, FifthOfTheRest):
+        if isinstance(freeze_at, TwoFifthsOfTheRest):
             freeze_at = freeze_at.after(self.schedule)
         self.freeze_at = freeze_at
         self.harden = hardening.check(harden)

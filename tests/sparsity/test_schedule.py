@@ -242,23 +242,23 @@ def test_a_moment_that_is_valid_comes_back(moment):
 @pytest.mark.parametrize(
     "schedule, freeze_at",
     [
-        (Polynomial(), 0.6),
-        (Linear(0.2, 0.4), 0.52),
-        (Constant(0.6), 0.68),
+        (Polynomial(), 0.7),
+        (Linear(0.2, 0.4), 0.64),
+        (Constant(0.6), 0.76),
         (Linear(0, 1), 1.0),
-        (Linear(0, 0.5), 0.6),
-        (Constant(), 0.2),
-        (PerEpoch(Linear(0.2, 0.8)), 0.84),
-        (Linear(Epochs(1), Epochs(2)), 0.6),
-        (Constant(Steps(100)), 0.6),
-        (Half(), 0.6),
+        (Linear(0, 0.5), 0.7),
+        (Constant(), 0.4),
+        (PerEpoch(Linear(0.2, 0.8)), 0.88),
+        (Linear(Epochs(1), Epochs(2)), 0.7),
+        (Constant(Steps(100)), 0.7),
+        (Half(), 0.7),
     ],
 )
-def test_masks_freeze_a_fifth_of_the_way_from_the_ramps_end_to_the_runs(
+def test_masks_freeze_two_fifths_of_the_way_from_the_ramps_end_to_the_runs(
     schedule, freeze_at
 ):
     """As far as the schedule says by fractions of the run where it ends."""
-    assert schedules.FIFTH_OF_THE_REST.after(schedule) == pytest.approx(freeze_at)
+    assert schedules.TWO_FIFTHS_OF_THE_REST.after(schedule) == pytest.approx(freeze_at)
 
 
 @pytest.mark.parametrize(

@@ -108,23 +108,23 @@ def test_the_run_has_a_warm_up_a_ramp_and_a_tail():
 @pytest.mark.parametrize(
     "options, moment",
     [
-        ({}, 0.6),
-        ({"schedule": Linear(0.2, 0.8)}, 0.84),
+        ({}, 0.7),
+        ({"schedule": Linear(0.2, 0.8)}, 0.88),
         ({"schedule": Linear(0.0, 1.0)}, 1.0),
-        ({"schedule": PerEpoch(Linear(0.0, 0.4))}, 0.52),
-        ({"schedule": Linear(Epochs(1), Epochs(2))}, 0.6),
+        ({"schedule": PerEpoch(Linear(0.0, 0.4))}, 0.64),
+        ({"schedule": Linear(Epochs(1), Epochs(2))}, 0.7),
         ({"schedule": Linear(0.2, 0.8), "freeze_at": 0.85}, 0.85),
         ({"freeze_at": None}, None),
     ],
 )
-def test_masks_freeze_a_fifth_of_the_way_from_the_ramps_end_to_the_runs(
+def test_masks_freeze_two_fifths_of_the_way_from_the_ramps_end_to_the_runs(
     options, moment
 ):
     assert PDPCallback(0.5, **options).freeze_at == pytest.approx(moment)
 
 
 def test_the_default_moment_is_a_round_number():
-    assert PDPCallback(0.5).freeze_at == 0.6
+    assert PDPCallback(0.5).freeze_at == 0.7
 
 
 def test_logs_are_plain_floats_for_everyone(tmp_path):
@@ -360,7 +360,7 @@ def test_masks_harden_from_the_end_of_the_schedule_until_they_freeze():
     pdp = PDPCallback(0.5)
     pdp.set_model(model)
     hardness, temperatures = [], []
-    for done in (0.3, 0.5, 0.55, 0.6):
+    for done in (0.3, 0.5, 0.6, 0.7):
         pdp.update(done)
         (kernel,) = pruned_layers(model)[0].kernels
         hardness.append(float(kernel.hardness.value))
@@ -375,7 +375,7 @@ def test_the_hardened_mask_is_that_of_the_lower_temperature():
     model = net()
     pdp = PDPCallback(0.5, harden=4.0)
     pdp.set_model(model)
-    pdp.update(0.55)
+    pdp.update(0.6)
     for wrapper in pruned_layers(model):
         (kernel,) = wrapper.kernels
         w = wrapper.layer.get_weights()[0].astype("float64")
@@ -392,7 +392,7 @@ def test_masks_that_shall_not_harden_stay_as_soft_as_they_are():
     model = net()
     pdp = PDPCallback(0.5, harden=1.0)
     pdp.set_model(model)
-    for done in (0.3, 0.55, 0.6, 1.0):
+    for done in (0.3, 0.6, 0.7, 1.0):
         pdp.update(done)
     assert [float(w.kernels[0].hardness.value) for w in pruned_layers(model)] == [1, 1]
 
@@ -408,7 +408,7 @@ def test_a_run_that_starts_again_does_not_soften_its_masks():
     model = net()
     first = PDPCallback(0.5)
     first.set_model(model)
-    first.update(0.55)
+    first.update(0.6)
     (kernel,) = pruned_layers(model)[0].kernels
     hardened = float(kernel.hardness.value)
     again = PDPCallback(0.5)
@@ -416,7 +416,7 @@ def test_a_run_that_starts_again_does_not_soften_its_masks():
     for done in (0.0, 0.3, 0.52):
         again.update(done)
         assert float(kernel.hardness.value) == hardened > 1.0
-    again.update(0.58)
+    again.update(0.65)
     assert float(kernel.hardness.value) > hardened
 
 

@@ -498,7 +498,7 @@ def test_coupled_masks_harden():
     callback.update(0.5)
     (kernel,) = model.get_layer("a").kernels
     soft, slope = kernel.margin.numpy(), kernel.share.numpy()
-    callback.update(0.55)
+    callback.update(0.6)
     np.testing.assert_allclose(kernel.margin.numpy(), soft * np.sqrt(10.0), rtol=1e-5)
     np.testing.assert_allclose(kernel.share.numpy(), slope * np.sqrt(10.0), rtol=1e-5)
 
