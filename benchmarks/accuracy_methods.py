@@ -13,7 +13,6 @@ from benchmarks.accuracy_targets import Channels, Pattern, Target, Weights
 from benchmarks.accuracy_task import Prepared, Task, read_weights
 from keras_pdp import (
     Absolute,
-    Calibrated,
     Channel,
     Linear,
     NofM,
@@ -239,7 +238,6 @@ _CUBIC = (
 
 WRAPPED = {
     "ours": Wrapped("ours, defaults"),
-    "ours-20": Wrapped("ours, κ = 20", Calibrated(20.0)),  # for trained nets: STUDY.md
     "pdp-1e-4": Wrapped("PDP, τ = 1e-4, no tail", Absolute(1e-4), _PAPER),
     "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
     "gradual": Wrapped("gradual magnitude", None, _CUBIC, hard),

@@ -11,7 +11,6 @@ from benchmarks.accuracy_targets import DENSE, TARGETS, Weights
 
 _COLOURS = {
     "ours": "tab:blue",
-    "ours-20": "tab:cyan",
     "tfmot": "tab:orange",
     "pquant": "tab:red",
     "pdp-1e-4": "tab:purple",

@@ -9,7 +9,7 @@ from keras_pdp.training.pruned_channels import PrunedChannels, mean_squares
 
 # A margin at which the sigmoid is 1 in float32.
 _OPEN = 1e4
-# A slope that float32 holds, where all scores at the cut are 0.
+# What float32 holds, where scores at the cut are 0 or tau is tiny.
 _STEEPEST = 1e30
 
 
@@ -52,6 +52,7 @@ class ChannelGates:
             tau = calibrated / hardness
             scores = group.scores(squares)
             margin = (scores - cut(scores, pruned)) / tau
+            margin = np.clip(margin, -_STEEPEST, _STEEPEST)
             keep = kept(scores, pruned)
             for member in group.members:
                 margins[id(member.kernel)][member.places] = margin[member.at]
