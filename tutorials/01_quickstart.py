@@ -82,8 +82,8 @@ def network(prunable=lambda layer: layer):
 # ---------------------------------------------------------------------------------
 # The training. Only two things differ between the two nets: the wrapper above, and
 # the callback that raises the sparsity from 0 to its target and then freezes the masks.
-# The sparsity rises between 10 % and 50 % of the run; then the masks harden, and at 70 %
-# they are frozen. The weights that stay make up for what the soft masks let through,
+# The sparsity rises between 10 % and 50 % of the run; then the masks harden, and are
+# frozen at 70 %. The weights that stay make up for what the soft masks let through,
 # while there is a learning rate to do so.
 
 
