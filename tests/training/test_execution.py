@@ -93,7 +93,7 @@ def test_an_execution_of_several_steps_takes_the_same_steps():
     """Where the sparsity is set at its beginning, nothing changes in between."""
     plain, other = net(), net(steps_per_execution=4)
     for model in (plain, other):
-        at_once = PDPCallback(0.75, schedule=Constant(0.0), freeze_at=None)
+        at_once = PDPCallback(0.75, schedule=Constant(0.0), freeze_at=None, harden=1.0)
         trained(model, epochs=3, callback=at_once)
     for one, two in zip(plain.weights, other.weights, strict=True):
         np.testing.assert_allclose(*numpy_of([one, two]), rtol=1e-6, atol=1e-7)

@@ -145,7 +145,7 @@ def smaller():
     "make, reason",
     [
         (lambda: net(units=16), r"Expected \(8, 16\) as the shape of '.*first/kernel"),
-        (smaller, "Expected 7 weights; it has 9"),
+        (smaller, "Expected 8 weights; it has 10"),
     ],
 )
 def test_a_backup_of_another_model_is_refused_and_kept(make, reason, tmp_path):

@@ -210,7 +210,7 @@ def test_strip_of_wrap_is_the_model(name):
     assert isinstance(wrapped, type(model))
     # Nothing missing, nothing twice, and only the masks' state more.
     kernels = [k for w in pruned_layers(wrapped) for k in w.kernels]
-    state = 4 * len(kernels) + len(pruned_layers(wrapped))
+    state = 5 * len(kernels) + len(pruned_layers(wrapped))
     assert len({id(v) for v in wrapped.variables}) == len(wrapped.variables)
     assert len(wrapped.variables) == len(model.variables) + state
     assert len(wrapped.trainable_variables) == len(model.trainable_variables)
