@@ -48,6 +48,12 @@ def test_a_moment_at_the_start(moment):
     assert hardness(100.0, moment, 0.5, at(25)) == pytest.approx(10.0)
 
 
+def test_where_no_steps_are_counted_a_later_step_has_not_come():
+    uncounted = Position(epoch=30, step=0, epochs=100)
+    assert hardness(100.0, Steps(0), 0.6, uncounted) == pytest.approx(10.0)
+    assert hardness(100.0, Steps(1), 0.6, uncounted) == 1.0
+
+
 @pytest.mark.parametrize("moment", [0.5, Epochs(50), Steps(2500)])
 def test_where_freezing_is_no_later_there_is_nothing_between(moment):
     assert hardness(100.0, moment, 0.5, at(49.9)) == 1.0
