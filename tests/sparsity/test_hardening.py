@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_pdp import Epochs, Position, Steps
-from keras_pdp.sparsity.hardening import hardness
+from keras_pdp.sparsity.hardening import check, hardness
 
 STEPS_PER_EPOCH = 50
 
@@ -59,6 +59,17 @@ def test_where_freezing_is_no_later_there_is_nothing_between(moment):
     assert hardness(100.0, moment, 0.5, at(49.9)) == 1.0
     assert hardness(100.0, moment, 0.5, at(50.1)) == 100.0
     assert hardness(100.0, moment, 0.2, at(50.1)) == 100.0
+
+
+@pytest.mark.parametrize("harden", [1, 1.0, 10, 1e6])
+def test_a_number_from_1_to_a_million_comes_back(harden):
+    assert check(harden) == harden
+
+
+@pytest.mark.parametrize("harden", [0.999, 1e6 + 0.5, math.nan, math.inf])
+def test_what_it_can_not_be(harden):
+    with pytest.raises(ValueError, match="harden"):
+        check(harden)
 
 
 moments = st.one_of(
