@@ -346,9 +346,10 @@ class PDPCallback(keras.callbacks.Callback):
         assert self._pruned is not None
         wanted = {n: round(fraction * target) for n, target in self._targets.items()}
         risen = {n: p for n, p in wanted.items() if p > self._pruned[n]}
-        softer = [n for n, h in self._hardness.items() if hardness > h]
-        if self._frozen:
-            softer = []  # nothing reads it any more
+        # Nothing reads it once they are frozen.
+        softer = [
+            n for n, h in self._hardness.items() if not self._frozen and hardness > h
+        ]
         if not risen and not softer and not self._gates.groups:
             return
         self._sync()

@@ -13,6 +13,7 @@ import pytest
 from keras import layers, ops
 
 from keras_pdp import (
+    Absolute,
     Channel,
     Linear,
     PDPCallback,
@@ -501,6 +502,19 @@ def test_coupled_masks_harden():
     callback.update(0.6)
     np.testing.assert_allclose(kernel.margin.numpy(), soft * np.sqrt(10.0), rtol=1e-5)
     np.testing.assert_allclose(kernel.share.numpy(), slope * np.sqrt(10.0), rtol=1e-5)
+
+
+def test_coupled_masks_of_the_hardest_kind_are_finite():
+    """Or a model that is saved with them could not be loaded."""
+    model = wrap(residual(), Channel(), temperature=Absolute(1e-30))
+    for variable in model.trainable_variables:
+        variable.assign(variable * 1e6)
+    with pytest.warns(UserWarning, match="kappa"):
+        set_up(model, 0.5, harden=1e6)
+    for wrapper in pruned_layers(model):
+        for kernel in wrapper.gated:
+            assert np.isfinite(kernel.margin.numpy()).all()
+            assert np.isfinite(kernel.share.numpy()).all()
 
 
 def gradient_of(kernel, v) -> np.ndarray:
