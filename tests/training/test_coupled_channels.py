@@ -506,11 +506,21 @@ def test_coupled_masks_harden():
 
 def test_coupled_masks_of_the_hardest_kind_are_finite():
     """Or a model that is saved with them could not be loaded."""
-    model = wrap(residual(), Channel(), temperature=Absolute(1e-30))
-    for variable in model.trainable_variables:
-        variable.assign(variable * 1e6)
-    with pytest.warns(UserWarning, match="kappa"):
-        set_up(model, 0.5, harden=1e6)
+    plain = keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            keras.layers.Conv2D(512, 1, use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.Conv2D(2, 1),
+        ]
+    )
+    # One channel far above the others: relative to their mean it scores 512.
+    for weight in plain.layers[0].weights + [plain.layers[1].gamma]:
+        values = np.full(weight.shape, 1e-6, "float32")
+        values[..., 0] = 1.0
+        weight.assign(values)
+    model = wrap(plain, Channel(), temperature=Absolute(1e-30))
+    set_up(model, 0.5, harden=1e6)
     for wrapper in pruned_layers(model):
         for kernel in wrapper.gated:
             assert np.isfinite(kernel.margin.numpy()).all()
