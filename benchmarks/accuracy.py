@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py                   runs every piece that is not there
     python benchmarks/accuracy.py --list            says which are there, and which not
     python benchmarks/accuracy.py --table           makes the table from the pieces
+    python benchmarks/accuracy.py --digest          a row a net, and who is first
     python benchmarks/accuracy.py --plot            makes the picture
     python benchmarks/accuracy.py --short --case lenet --seeds 0    minutes, no results
 
@@ -140,13 +141,14 @@ def main() -> None:
     if arguments.list:
         for piece, case in asked.pieces():
             print(f"{piece}: {_outcome(asked.record(piece, case))}")
-    elif arguments.table or arguments.plot:
-        _report(asked, arguments.table, arguments.plot)
+    elif arguments.table or arguments.digest or arguments.plot:
+        _report(asked, arguments)
     elif failed := run(asked):
         sys.exit(f"{failed} pieces failed: see above")
 
 
-def _report(asked: Run, table: bool, plot: bool) -> None:
+def _report(asked: Run, wanted: argparse.Namespace) -> None:
+    from benchmarks.accuracy_digest import digest
     from benchmarks.accuracy_report import markdown
 
     found: dict[Case, list[Record]] = {case: [] for case in asked.cases}
@@ -154,11 +156,14 @@ def _report(asked: Run, table: bool, plot: bool) -> None:
         if record := asked.record(piece, case):
             found[case].append(record)
     path = asked.results.parent / asked.results.name
-    if table:
-        text = markdown(found, {name: METHODS[name] for name in asked.methods})
+    methods = {name: METHODS[name] for name in asked.methods}
+    if wanted.table:
+        text = markdown(found, methods)
         path.with_suffix(".md").write_text(text)
         print(text)
-    if plot:
+    if wanted.digest:
+        print(digest(found, methods))
+    if wanted.plot:
         from benchmarks.accuracy_picture import draw
 
         try:
@@ -207,7 +212,7 @@ def _arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="default: benchmarks/results/accuracy; with --short, in the work folder",
     )
-    for flag in ("--short", "--list", "--table", "--plot"):
+    for flag in ("--short", "--list", "--table", "--digest", "--plot"):
         parser.add_argument(flag, action="store_true")
     return parser.parse_args()
 

@@ -16,6 +16,7 @@ from benchmarks import accuracy
 from benchmarks import accuracy_store as store
 from benchmarks.accuracy_cases import CASES, SGD, Case
 from benchmarks.accuracy_data import Data, Split, batches, cut
+from benchmarks.accuracy_digest import digest
 from benchmarks.accuracy_methods import WRAPPED, Dense
 from benchmarks.accuracy_peers import Tfmot
 from benchmarks.accuracy_piece import METHODS, configuration, gist, run
@@ -476,6 +477,93 @@ def test_the_picture_is_drawn(tmp_path):
     for few in ([], found[:1]):
         with pytest.raises(ValueError, match="received none"):
             draw({CASE: few}, METHODS, tmp_path / "none.png")
+
+
+# ---------------------------------------------------------------------------------
+# The table at a glance.
+
+
+NINETY_FIVE = Weights(0.95)
+
+
+def runs(method, *numbers, aim=NINETY_FIVE, first=0):
+    return [
+        record(Piece("tiny", method, aim, seed), test_accuracy=number)
+        for seed, number in enumerate(numbers, start=first)
+    ]
+
+
+def glance(*records):
+    return digest({CASE: [each for some in records for each in some]}, METHODS)
+
+
+def test_at_a_glance_ours_is_first():
+    text = glance(runs("ours", 0.80, 0.82), runs("tfmot", 0.70, 0.74))
+    assert "| **81.0 ± 1.4 (2)** | 72.0 ± 2.8 (2) |" in text
+    assert "highest mean in 1, is within" in text
+    assert "+9.0 points against tfmot on average (+9.0 to +9.0, 1 rows)" in text
+    assert "against PQuantML" not in text  # it has no row
+
+
+@pytest.mark.parametrize(
+    "tfmot, level", [((0.82, 0.822), True), ((0.84, 0.842), False)]
+)
+def test_at_a_glance_ours_is_behind(tfmot, level):
+    text = glance(runs("ours", 0.80, 0.82), runs("tfmot", *tfmot))
+    assert "highest mean in 0, is within" in text
+    assert f"own) in {int(level)}, and further behind in {int(not level)}." in text
+    assert "points behind tfmot" in text
+    assert ("more than one standard deviation" in text) == (not level)
+
+
+def test_at_a_glance_seeds_are_compared_with_the_same_seeds():
+    text = glance(
+        runs("ours", 0.80, 0.82),
+        runs("gradual", 0.80, 0.80),
+        runs("straight-through", 0.99, first=1),
+        runs("pdp-1e-4", 0.99, first=2),
+    )
+    assert "99.0 (1)" in text
+    assert "**99.0" not in text
+    assert "-17.0 points against straight-through" in text
+    assert "points against PDP, τ = 1e-4" not in text  # no seed in common
+    assert "highest mean in 1, is within" in text
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [runs("ours", 0.8, 0.8)],
+        [runs("ours", 0.8), runs("tfmot", 0.8, 0.7)],
+        [runs("tfmot", 0.8, 0.8), runs("gradual", 0.8, 0.7)],
+    ],
+)
+def test_no_row_at_a_glance_without_several_seeds_of_ours_and_another(records):
+    assert glance(*records).startswith("No row")
+
+
+def test_low_sparsities_are_no_part_of_the_goal():
+    low = Weights(0.5)
+    text = glance(runs("ours", 0.8, 0.8, aim=low), runs("tfmot", 0.9, 0.9, aim=low))
+    assert "* 0 rows are at 80 % and above" in text
+    assert "on average" not in text
+
+
+def test_the_readme_has_what_the_committed_results_give():
+    root = Path(__file__).parents[2]
+    found = {
+        case: [
+            each
+            for each in store.read(root / "benchmarks/results/accuracy", case.name)
+            if each["method"] in METHODS
+            and each["configuration"] == configuration(case, METHODS[each["method"]])
+        ]
+        for case in CASES.values()
+    }
+    assert digest(found, METHODS) in (root / "README.md").read_text("utf-8"), (
+        "put what `python benchmarks/accuracy.py --digest` prints into README.md"
+    )
 
 
 def test_patterns_keep_what_they_say():
