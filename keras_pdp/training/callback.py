@@ -25,6 +25,7 @@ from keras_pdp.training import budget
 from keras_pdp.training import cost as costs
 from keras_pdp.training.budget import Budget
 from keras_pdp.training.channel_gates import ChannelGates
+from keras_pdp.training.clock import Clock
 from keras_pdp.training.compiled import number, put
 from keras_pdp.training.cost import Cost
 from keras_pdp.training.coupling import Coupling, coupling_of
@@ -169,12 +170,8 @@ class PDPCallback(keras.callbacks.Callback):
         self._frozen = False
         self._fraction = 0.0
         self._reach = 1.0
-        self._run_epochs = 1
-        self._steps_per_epoch: int | None = None
+        self._clock = Clock()
         self._thread = threading.get_ident()
-        self._epoch = 0
-        self._steps = 0  # done before this epoch
-        self._batch = 0  # done in this epoch
 
     # The two operations, for `fit` and for training loops of one's own.
 
@@ -254,9 +251,8 @@ class PDPCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._thread = threading.get_ident()
-        self._run_epochs = self.epochs or self.params["epochs"]
-        self._steps_per_epoch = self.params.get("steps")
-        self._steps = self._batch = self._epoch = 0
+        epochs = self.epochs or self.params["epochs"]
+        self._clock.begin(epochs, self.params.get("steps"))
         if all(wrapper.gated for wrapper in self._wrappers.values()):
             coupling = self._coupled_channels()
             budget.check_budget(self._wrappers, self._budget, coupling)
@@ -264,11 +260,9 @@ class PDPCallback(keras.callbacks.Callback):
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch, self._batch = epoch, 0
+        self._clock.begin_epoch(epoch)
         self._pruned, self._frozen = None, False
-        if self._steps_per_epoch:
-            self._steps = epoch * self._steps_per_epoch
-        self.update(self._position())
+        self.update(self._clock.now)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if threading.get_ident() != self._thread:
@@ -278,20 +272,20 @@ class PDPCallback(keras.callbacks.Callback):
                 "it beside the training, and masks would change in the middle of a "
                 "step."
             )
-        self._batch = batch + 1  # the last one of an execution of several steps
-        self.update(self._position())
+        self._clock.end_batch(batch)
+        self.update(self._clock.now)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self._steps_per_epoch:
+        if not self._clock.knows_steps:
             self._warn_if_jumped()
-            self._steps_per_epoch = self._batch
-        self._epoch, self._steps, self._batch = epoch + 1, self._steps + self._batch, 0
-        self.update(self._position())
+        self._clock.end_epoch()
+        self.update(self._clock.now)
         if logs is not None:
             logs["sparsity"] = self.hard_sparsity()
 
     def on_train_end(self, logs: Any = None) -> None:
-        to_be_continued = self._epoch == self.params["epochs"] < self._run_epochs
+        wanted = self.params["epochs"]
+        to_be_continued = self._clock.epochs_done == wanted < self._clock.epochs
         if self._fraction < self._reach and not to_be_continued:
             warnings.warn(
                 f"The training ended when {self.schedule} had come to "
@@ -301,11 +295,6 @@ class PDPCallback(keras.callbacks.Callback):
                 "(`start_from_epoch`).",
                 stacklevel=2,
             )
-
-    def _position(self) -> Position:
-        part = self._batch / self._steps_per_epoch if self._steps_per_epoch else 0.0
-        epoch = self._epoch + min(part, 1.0)
-        return Position(epoch, self._steps + self._batch, self._run_epochs)
 
     def _begin(self) -> bool:
         """Shares the budget out, where that is still to do; False if it is too early.
@@ -400,19 +389,17 @@ class PDPCallback(keras.callbacks.Callback):
         self.model  # noqa: B018
 
     def _warn_if_too_short(self) -> None:
-        steps = self._run_epochs * (self._steps_per_epoch or 0)
-        end = Position(self._run_epochs, steps or float("inf"), self._run_epochs)
-        self._fraction = self._reach = self.schedule(end)
+        self._fraction = self._reach = self.schedule(self._clock.end)
         if self._reach < 1.0:
             warnings.warn(
-                f"In this run of {self._run_epochs} epochs {self.schedule} comes to "
+                f"In this run of {self._clock.epochs} epochs {self.schedule} comes to "
                 f"{self._reach:.0%} of the final sparsity. Train for longer, or use a "
                 "schedule that ends earlier; fractions of the run always fit.",
                 stacklevel=2,
             )
 
     def _warn_if_jumped(self) -> None:
-        if self._run_epochs == 1:
+        if self._clock.epochs == 1:
             warnings.warn(
                 "The number of steps of this single epoch was not known, so the "
                 "sparsity is set at its end, with no training after it. Pass "
