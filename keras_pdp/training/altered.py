@@ -44,6 +44,9 @@ def alter(model: keras.Layer, replace: Replace) -> keras.Layer:
         return made
 
     copy = in_place.copied(model, Surgery(replace, fresh, _dress))
+    if makes_wrappers[0] and not _has_wrappers(copy):
+        # A layer around a layer (TimeDistributed) makes what its configuration says.
+        makes_wrappers[0] = _has_wrappers(origin.from_config(_config(origin, copy)))
     _become(copy, origin, makes_wrappers[0])
     return copy
 

@@ -168,6 +168,8 @@ class PDPCallback(keras.callbacks.Callback):
         self._followed = False
         self._gates = ChannelGates(())
         self._frozen = False
+        # Whether targets that the model has were held against the budget of this one.
+        self._compared = False
         self._fraction = 0.0
         self._reach = 1.0
         self._clock = Clock()
@@ -251,12 +253,13 @@ class PDPCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._thread = threading.get_ident()
+        self._compared = False
         epochs = self.epochs or self.params["epochs"]
         self._clock.begin(epochs, self.params.get("steps"))
         if all(wrapper.gated for wrapper in self._wrappers.values()):
             coupling = self._coupled_channels()
             budget.check_budget(self._wrappers, self._budget, coupling)
-            budget.warn_if_other(self.model, self._wrappers, self._budget, coupling)
+            self._compare()
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -314,12 +317,25 @@ class PDPCallback(keras.callbacks.Callback):
         self._wrappers = {n: w for n, w in wrappers.items() if n not in unbuilt}
         kernels = budget.kernels_of(self._wrappers)
         first = not all(kernel.has_target for kernel in kernels.values())
+        if first:
+            self._compared = True
+        else:
+            self._compare()  # with what a checkpoint or another callback has set
         targets = self.allocate()
         self._frozen = all(number(w.frozen) for w in self._wrappers.values())
         if first and self.verbose:
             rows = [f"  {name:<40} {share:8.2%}" for name, share in targets.items()]
             print("\nPDP, units to remove:", *rows, sep="\n")
         return True
+
+    def _compare(self) -> None:
+        """Warns, once, where the model keeps targets of another budget."""
+        kernels = budget.kernels_of(self._wrappers).values()
+        if self._compared or not all(kernel.has_target for kernel in kernels):
+            return
+        self._compared = True
+        coupling = self._coupled_channels()
+        budget.warn_if_other(self.model, self._wrappers, self._budget, coupling)
 
     def _hardness_at(self, position: Position) -> float:
         """1 while the sparsity still rises, as in a run that was begun again."""
@@ -395,6 +411,14 @@ class PDPCallback(keras.callbacks.Callback):
                 f"In this run of {self._clock.epochs} epochs {self.schedule} comes to "
                 f"{self._reach:.0%} of the final sparsity. Train for longer, or use a "
                 "schedule that ends earlier; fractions of the run always fit.",
+                stacklevel=2,
+            )
+        elif self.freeze_at and not schedules.reached(self.freeze_at, self._clock.end):
+            warnings.warn(
+                f"This run of {self._clock.epochs} epochs ends before freeze_at="
+                f"{self.freeze_at}, so the masks stay soft to its end, and nothing "
+                "makes up for what `strip` then takes away. Train for longer, or "
+                "freeze earlier; fractions of the run always fit.",
                 stacklevel=2,
             )
 

@@ -303,6 +303,14 @@ def _own_kernels(
             yield path.replace(".", "/"), variable, layout_of
 
 
+def _has(layer: keras.Layer, path: str) -> bool:
+    try:
+        operator.attrgetter(path)(layer)
+    except AttributeError:
+        return False
+    return True
+
+
 def _unclaimed(
     where: str, layer: keras.Layer, found: dict[int, PrunableWeight]
 ) -> Iterator[Skipped]:
@@ -310,6 +318,8 @@ def _unclaimed(
     if isinstance(layer, _NO_KERNELS) or hasattr(layer, "pdp_weights"):
         return
     claimed = set(found)
+    if _rule(layer) is not None:
+        claimed.add(id(getattr(layer, "bias", None)))  # of two axes in attention, GRU
     for child in tree.children(layer):
         claimed |= {id(v) for v in child.weights}
     for variable in layer.weights:
@@ -320,7 +330,11 @@ def _unclaimed(
 
 def _why_unclaimed(layer: keras.Layer) -> str:
     name = type(layer).__name__
-    if _rule(layer) is not None:
+    rule = _rule(layer)
+    if rule is not None:
+        missing = [path for path in rule if not _has(layer, path)]
+        if missing:
+            return f"not a kernel of {name}, which has no {missing} (as registered)"
         return f"not a kernel of {name}, or its kernel is computed (LoRA, quantized)"
     return (
         f"keras_pdp does not know the kernels of {name}: define pdp_weights() in it "

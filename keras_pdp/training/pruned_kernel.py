@@ -247,10 +247,15 @@ class PrunedKernel:
         return math.prod(self.shape)
 
     def removed_by(self, pruned: int) -> int:
-        """Weights that go with that many units, a mean where blocks differ in size."""
+        """Weights that go with that many units, as they are ranked now."""
         if self.granularity.kept_per_pool is not None:
             return self.prunable if pruned > 0 else 0
-        return round(max(pruned, 0) * self.size / self.units)
+        largest = int(self.granularity.sizes(self.shape).max())
+        if pruned <= 0 or self.size == self.units * largest:
+            return max(pruned, 0) * largest
+        units = self.candidate()  # blocks at the edges are smaller
+        first = np.argsort(units.scores, kind="stable")[:pruned]
+        return int(units.sizes[first].sum())
 
     def removed_at_target(self) -> int:
         """Weights that go with the target."""

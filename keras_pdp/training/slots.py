@@ -56,12 +56,25 @@ def put(owner: keras.Layer, swap: Swap) -> None:
     held = [(name, value) for name, value in attributes(owner) if any(_held(value))]
     held.sort(key=lambda each: min(at[id(layer)] for _, layer in _held(each[1])))
     swapped = [(name, _mapped(value, swap)) for name, value in held]
-    # Keras forgets what is taken out of a list, not what is overwritten.
-    owner.taken_out = [layer for _, value in held for _, layer in _held(value)]
-    owner.taken_out.clear()
-    del owner.taken_out
+    if held:
+        gone = [layer for _, value in held for _, layer in _held(value)]
+        _forget(owner, gone, held[0][0])
     for name, value in swapped:
         setattr(owner, name, value)
+
+
+def _forget(owner: keras.Layer, layers: list[keras.Layer], name: str) -> None:
+    """Keras forgets what is taken out of a list, not what is overwritten.
+
+    So they are put into one and taken out. On TensorFlow it takes the place of one of
+    them, because an export asks for every attribute that has ever been a list; on
+    PyTorch no list can take the place of a layer.
+    """
+    place = "taken_out" if hasattr(owner, "named_children") else name
+    setattr(owner, place, layers)
+    getattr(owner, place).clear()
+    if place != name:
+        delattr(owner, place)
 
 
 def retire(layer: keras.Layer, owner: keras.Layer, place: str) -> None:

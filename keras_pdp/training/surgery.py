@@ -132,6 +132,11 @@ def strip(model: keras.Model) -> keras.Model:
 
     Training the result further does not keep its zeros: finish training first.
 
+    The result is of plain Keras layers alone, and its file is loaded without keras_pdp,
+    except where a class of yours makes its layers in a PDPWrapper itself: its
+    configuration can't tell that they are gone, so the result is of a subclass that
+    does, and `import keras_pdp` comes before loading its file.
+
     Args:
         model: A model with `PDPWrapper` layers; one without is copied as it is.
 
@@ -140,11 +145,14 @@ def strip(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: If `model` is no Keras 3 model.
-        ValueError: If a kernel holds NaN or Inf (the layer is named), or if the model
-            can't be copied faithfully.
+        ValueError: If a kernel holds NaN or Inf (the layer is named), if a layer was
+            quantized while it was wrapped, or if the model can't be copied faithfully.
     """
     check_model("strip", model)
-    kernels = [k for wrapper in pruned_layers(model) for k in wrapper.kernels]
+    wrappers = pruned_layers(model)
+    for wrapper in wrappers:
+        wrapper.check_kernels()
+    kernels = [kernel for wrapper in wrappers for kernel in wrapper.kernels]
     for kernel in kernels:
         kernel.values()  # raises on NaN and Inf before any work is done
     _warn_not_there_yet(model, kernels)

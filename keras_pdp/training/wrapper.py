@@ -89,6 +89,8 @@ class PDPWrapper(keras.layers.Layer):
         self._check_values(granularity, temperature, sparsity)
         # Keras reads the signature of `call` in the line after, and it is the layer's.
         object.__setattr__(self, "_call_as", inner_call.signature_of(layer))
+        # Or a frozen layer would be in a wrapper that says it trains.
+        kwargs.setdefault("trainable", layer.trainable)
         # float32 without autocast: the kernels are read as they are stored, inputs pass
         # untouched, and the inner layer casts for itself.
         kwargs.setdefault("name", layer.name)
@@ -174,6 +176,16 @@ class PDPWrapper(keras.layers.Layer):
             kernel.freeze()
         self.frozen.assign(True)
 
+    def check_kernels(self) -> None:
+        """Raises unless the layer still has what is masked."""
+        there = {id(variable) for variable in self.layer.variables}
+        for kernel in self.gated:
+            if id(kernel.variable) not in there:
+                raise ValueError(
+                    f"'{self.layer.name}' has no kernel '{kernel.variable.path}' any "
+                    "more: it was quantized or rebuilt. Use strip(model) before that."
+                )
+
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         if not self._inner_takes_training:
             kwargs.pop("training", None)
@@ -255,13 +267,9 @@ class PDPWrapper(keras.layers.Layer):
         if training and not self.driven:
             _warn_not_driven()
 
+        self.check_kernels()
         values = {id(v): read(v) for v in self.layer.variables}
         for kernel in self.gated:
-            if id(kernel.variable) not in values:
-                raise ValueError(
-                    f"'{self.layer.name}' has no kernel '{kernel.variable.path}' any "
-                    "more: it was quantized or rebuilt. Use strip(model) before that."
-                )
             values |= kernel.masked(values, read(self.frozen), training)
         # All variables are mapped: one that is not falls back to its stored value,
         # which in a step of another framework's making (JAX) is not the current one.

@@ -275,6 +275,36 @@ CASES = {
         {"a": 2},
     ),
     "Dense on images": (lambda: chain(layers.Dense(5, name="b")), {"a": 2, "b": 5}),
+    **{
+        f"ops.{name}": (lambda each=each: dense_chain(each), {"a": 2})
+        for name, each in {
+            "log": lambda x: ops.log(ops.abs(x) + 1.0),
+            "log1p, rsqrt": lambda x: ops.log1p(ops.rsqrt(ops.exp(x))),
+            "clip": lambda x: ops.clip(x, -0.5, 0.5),
+            "power": lambda x: x**2,
+            "mod": lambda x: ops.mod(x, 0.7),
+            "round": lambda x: ops.round(10.0 * x, 1),
+            "floor, ceil, trunc": lambda x: (
+                ops.floor(x * 9) + ops.ceil(x * 7) + ops.trunc(x * 5)
+            ),
+            "sin, cos, tan": lambda x: ops.sin(x) + ops.cos(x) + ops.tan(x / 9),
+            "sinh, cosh": lambda x: ops.sinh(x) + ops.cosh(x),
+            "arctan, arcsinh": lambda x: ops.arctan(x) + ops.arcsinh(x),
+            "reciprocal": lambda x: ops.reciprocal(ops.abs(x) + 2.0),
+            "shrinks": lambda x: (
+                ops.hard_shrink(x) + ops.soft_shrink(x) + ops.tanh_shrink(x)
+            ),
+            "threshold": lambda x: ops.threshold(x, 0.1, 3.0),
+            "sparse": lambda x: ops.sparse_plus(x) + ops.sparse_sigmoid(x),
+            "squareplus": lambda x: ops.squareplus(ops.hard_tanh(x)),
+            "cast": lambda x: ops.cast(ops.cast(9.0 * x, "int32"), "float32"),
+            "stop_gradient": lambda x: ops.nan_to_num(ops.stop_gradient(x)),
+        }.items()
+    },
+    "ops.concatenate": (
+        lambda: dense_chain(lambda x: ops.concatenate([x, ops.sigmoid(x)], -1)),
+        {"a": 2},
+    ),
     "one side of a sum": (lambda: residual(), {"a": 4, "a2": 4}),
     "Concatenate": (concatenated, {"a": 2, "b": 3, "head": 2}),
     "gate": (gated, {"a": 2, "excite": 2, "squeeze": 5}),
@@ -836,6 +866,23 @@ ODD = {
         lambda: chain(layers.BatchNormalization(axis=1)),
         4,
     ),
+    **{
+        f"{kind.__name__} along rows": (
+            lambda kind=kind: chain(
+                kind(data_format="channels_first"),
+                layers.Flatten(),
+                head=layers.Dense(2, name="head"),
+            ),
+            4,
+        )
+        for kind in (
+            layers.GlobalAveragePooling2D,
+            layers.GlobalMaxPooling2D,
+            layers.MaxPooling2D,
+            layers.UpSampling2D,
+            layers.ZeroPadding2D,
+        )
+    },
     "PReLU along rows": (lambda: chain(layers.PReLU(shared_axes=[1])), 2),
     "a reader shared with another axis": (shared_with_an_axis_not_followed, 4),
     "a reader shared with TimeDistributed": (shared_with_time_distributed, 4),

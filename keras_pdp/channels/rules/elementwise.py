@@ -87,7 +87,10 @@ LAYERS: dict[type, Rule] = {
 }
 
 _NAMES = (
-    "Absolute Celu Elu Erf Exp Expm1 Gelu HardSigmoid HardSilu LeakyRelu LogSigmoid "
-    "Negative Relu Relu6 Selu Sigmoid Sign Silu Softplus Softsign Sqrt Square Tanh"
+    "Absolute Arctan Arcsinh Cast Cbrt Ceil Celu Clip Cos Cosh Elu Erf Exp Exp2 Expm1 "
+    "Floor Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log10 Log1p "
+    "Log2 LogSigmoid NanToNum Negative Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid "
+    "Sign Silu Sin Sinh SoftShrink Softplus Softsign SparsePlus SparseSigmoid Sqrt "
+    "Square Squareplus StopGradient Tan Tanh TanhShrink Threshold Trunc"
 )
 FUNCTIONS: dict[str, Rule] = dict.fromkeys(_NAMES.split(), each_alone)

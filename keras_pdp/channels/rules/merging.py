@@ -183,6 +183,7 @@ LAYERS: dict[type, Rule] = {
     layers.Concatenate: concatenated,
 }
 FUNCTIONS: dict[str, Rule] = {
+    "Concatenate": concatenated,
     "Add": merged,
     "Subtract": merged,
     "Maximum": merged,
@@ -190,4 +191,6 @@ FUNCTIONS: dict[str, Rule] = {
     "Multiply": multiplied,
     "TrueDivide": merged,
     "Divide": merged,
+    "Mod": merged,
+    "Power": merged,
 }

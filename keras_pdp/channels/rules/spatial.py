@@ -18,12 +18,16 @@ def resized(called: Called, trace: Trace) -> list[Tensor]:
     Average pooling does not count its padding, and maximum pooling pads with -inf.
     """
     output = _with_channels(called, trace)
+    if _across(called):
+        return trace.passes(called, [output])
     return trace.passes(called, [output], family.unchanged(output))
 
 
 def padded(called: Called, trace: Trace) -> list[Tensor]:
     """The border holds zeros: only a channel of zeros is still constant."""
     output = _with_channels(called, trace)
+    if _across(called):
+        return trace.passes(called, [output])
     axis = family.channel_axis(called.layer, output.rank)
 
     def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
@@ -35,6 +39,13 @@ def padded(called: Called, trace: Trace) -> list[Tensor]:
         return [Value(np.zeros(output.extent), value.zero)]
 
     return trace.passes(called, [output], flow)
+
+
+def _across(called: Called) -> bool:
+    """Whether channels lie on an axis of space of the layer: no constant stays one."""
+    (tensor,) = called.inputs
+    source = family.channel_axis(called.layer, tensor.rank)
+    return any(axis != source for axis in tensor.followed)
 
 
 def _with_channels(called: Called, trace: Trace) -> Tensor:
