@@ -12,6 +12,7 @@ from keras_pdp.deployment.quiet import quiet_stderr
 from keras_pdp.deployment.signature import Signature
 from keras_pdp.deployment.sparse_encoding import Array
 from keras_pdp.deployment.verification import ExportError
+from keras_pdp.training import tree
 
 _LOOPS = frozenset({"While", "StatelessWhile"})
 
@@ -48,7 +49,25 @@ def converted(
         _save(signature, folder, replaced)
         if quantize == "int8":
             _refuse_loops(folder)
-        return _run_converter(folder, quantize, calibration)
+        try:
+            return _run_converter(folder, quantize, calibration)
+        except ExportError as error:
+            if quantized := _quantized_by_keras(signature.model):
+                raise ExportError(
+                    "the converter does not take layers that Keras has quantized: "
+                    f"{quantized}. Convert the model as it was before `quantize`, with "
+                    "quantize='int8' here"
+                ) from error
+            raise
+
+
+def _quantized_by_keras(model: keras.Model) -> list[str]:
+    policy = keras.dtype_policies.QuantizedDTypePolicy
+    return [
+        name or layer.name
+        for name, layer in tree.walk(model)
+        if isinstance(layer.dtype_policy, policy)
+    ]
 
 
 def _save(

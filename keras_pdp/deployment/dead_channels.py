@@ -256,7 +256,10 @@ def _why(
         return lost[root]
     if silent[root]:
         return f"it is tied to a channel that '{silent[root]}' still makes"
-    return "the calls of a shared layer read different constants"
+    return (
+        "what it holds is not one constant for all who read it (along another axis, or "
+        "in the calls of a shared layer)"
+    )
 
 
 def _together(free: Array, roots: Ids) -> Array:

@@ -93,8 +93,8 @@ def signature_of(model: keras.Model) -> Signature:
     Raises:
         TypeError: it is no Keras model.
         ValueError: the inputs are unknown, or an axis other than the batch is free, or
-            the batch axis is fixed to a size that is not 1, or a layer computes in
-            half precision.
+            the batch axis is fixed to a size that is not 1, or an input takes strings,
+            or a layer computes in half precision.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras model, received {type(model).__name__}")
@@ -105,6 +105,7 @@ def signature_of(model: keras.Model) -> Signature:
         model = _functional(model)
         tensors = model.inputs
     names = _identifiers(_input_name(i, t.name) for i, t in enumerate(tensors))
+    _check_dtypes(names, tensors)
     ids = min(
         (
             layer.input_dim
@@ -118,6 +119,16 @@ def signature_of(model: keras.Model) -> Signature:
         for name, tensor in zip(names, tensors, strict=True)
     )
     return Signature(model, tuple(inputs))
+
+
+def _check_dtypes(names: Sequence[str], tensors: Sequence[Any]) -> None:
+    strings = [n for n, t in zip(names, tensors, strict=True) if t.dtype == "string"]
+    if strings:
+        raise ValueError(
+            f"inputs {strings} take strings, which no layer that can be exported "
+            "reads. Look them up before the model (StringLookup, TextVectorization), "
+            "where its data is prepared, and let it begin with the numbers"
+        )
 
 
 def _check_precision(model: keras.Model) -> None:

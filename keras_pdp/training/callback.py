@@ -52,8 +52,9 @@ class PDPCallback(keras.callbacks.Callback):
     of a residual sum, are pruned as one: they share one score, the mean of each layer's
     relative mean squares, and one mask. `sparsity` is then the fraction of the model's
     `cost` that their removal by `shrink` will save, counted on the model that remains,
-    whatever two layers save together, and met as nearly as whole channels and
-    `round_to` allow; kernels of other granularities meet it in their own weights.
+    whatever two layers save together, with as little more as whole channels and
+    `round_to` allow where the allocation puts them; kernels of other granularities meet
+    it in their own weights.
     Channels that can't be removed, above all the model's outputs, stay whole, and are
     named. Scores are taken after each step; with `steps_per_execution` the steps of one
     execution use those from before it.

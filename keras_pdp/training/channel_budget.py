@@ -162,7 +162,11 @@ def _met(
     sparsity: float,
     allocation: Shares,
 ) -> list[int]:
-    """Counts for the sharing groups: the least that saves the budget."""
+    """Counts for the sharing groups that save the budget, and as little more as can be.
+
+    Along what the allocation answers from 0 to 1; where its last step saved too much,
+    the channels that are worth most are given back.
+    """
     none = [*before, *(0 for _ in plan.sharing)]
     whole = price(none)
     savings = _savings(price, none, [1] * len(none))[len(before) :]
@@ -191,10 +195,43 @@ def _met(
             high = middle
     enough = [counts for counts in tried if saved_at(counts) >= budget]
     if enough:
-        return min(enough, key=saved_at)
+        least = min(enough, key=saved_at)
+        worths = [np.sort(candidates[group.name].scores) for group in plan.sharing]
+        return _given_back(least, plan.sharing, worths, lambda c: saved_at(c) >= budget)
     best = max(tried, key=saved_at)
     _warn_out_of_reach(saved_at(best) / whole, sparsity)
     return best
+
+
+def _given_back(
+    counts: list[int],
+    groups: Sequence[Group],
+    worths: Sequence[np.ndarray],
+    is_enough: Callable[[list[int]], bool],
+) -> list[int]:
+    """The counts without what the budget does not need, those worth most first.
+
+    Groups that are alike to an allocation lose their channels together, which may save
+    much more than was asked for.
+    """
+    while True:
+        fewer = {
+            float(worth[count - 1]): [*counts[:i], lower, *counts[i + 1 :]]
+            for i, (group, worth, count) in enumerate(
+                zip(groups, worths, counts, strict=True)
+            )
+            if (lower := _next_below(group, count)) is not None
+        }
+        enough = {worth: each for worth, each in fewer.items() if is_enough(each)}
+        if not enough:
+            return counts
+        counts = enough[max(enough)]
+
+
+def _next_below(group: Group, count: int) -> int | None:
+    """The most channels below a number that a group may lose."""
+    allowed = (group.allowed(fewer) for fewer in reversed(range(count)))
+    return next((each for each in allowed if each < count), None)
 
 
 def _candidate(

@@ -426,6 +426,15 @@ def test_a_number_is_no_path(path):
             lambda: keras.Sequential([keras.Input((4,), 8), layers.Dense(2)]),
             "batch axis fixed to 8",
         ),
+        (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((1,), dtype="string"),
+                    layers.StringLookup(vocabulary=["a"]),
+                ]
+            ),
+            "take strings",
+        ),
         (half_and_subclassed, r"half precision: .*\(float16\)"),
         (called_with_two_arguments, "cannot be called with one argument"),
     ],
@@ -465,6 +474,12 @@ def without_builtin():
     return keras.Sequential([keras.Input((4,)), Beta()])
 
 
+def quantized_by_keras():
+    model = mlp()
+    model.quantize("int8")
+    return model
+
+
 def too_big_for_float16():
     model = mlp()
     first = model.layers[0].kernel
@@ -493,11 +508,13 @@ class StandardizedOverTheBatch(layers.Layer):
     "model, quantize, message",
     [
         (without_builtin, None, "tf.Betainc"),
+        (quantized_by_keras, None, r"Keras has quantized: \['.*before `quantize`"),
         (too_big_for_float16, "float16", "relative difference .* allowed 0.02"),
         (lambda: with_outlier(1e3), "int8", "relative difference .* allowed 0.3"),
         (lambda: with_outlier(1e6), "int8", "the runtime does not load the file"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
 def test_a_file_that_is_not_right_is_not_written(model, quantize, message, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"what was there")

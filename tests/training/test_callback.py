@@ -6,10 +6,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_pdp import (
     Absolute,
+    Block,
     Calibrated,
     Channel,
     Constant,
@@ -26,6 +27,7 @@ from keras_pdp import (
     pruned_layers,
     strip,
     uniform,
+    wrap,
 )
 
 RNG = np.random.default_rng(0)
@@ -522,6 +524,39 @@ def test_a_schedule_longer_than_the_run_warns():
     with pytest.warns(UserWarning, match="run of 3 epochs .* 0% of the final") as seen:
         net().fit(X, Y, epochs=3, verbose=0, callbacks=[callback])
     assert len([w for w in seen if "final sparsity" in str(w.message)]) == 1
+
+
+def test_a_run_that_ends_before_its_masks_freeze_warns():
+    with pytest.warns(UserWarning, match=r"ends before freeze_at=Epochs\(count=9\)"):
+        net().fit(
+            X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.5, freeze_at=Epochs(9))]
+        )
+
+
+def test_a_second_callback_of_another_budget_warns():
+    with pytest.warns(UserWarning, match="80.00% has no effect") as seen:
+        net().fit(
+            X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.5), PDPCallback(0.8)]
+        )
+    assert len([w for w in seen if "has no effect" in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize("sparsity", [0.6, 0.8])
+def test_blocks_at_the_edges_are_counted_as_they_are(sparsity, recwarn):
+    keras.utils.set_random_seed(1)
+    model = wrap(
+        keras.Sequential([keras.Input((100,)), layers.Dense(100), layers.Dense(100)]),
+        Block((16, 16)),
+    )
+    callback = PDPCallback(sparsity)
+    callback.set_model(model)
+    callback.update(0.2)
+    callback.update(1.0)
+    assert not [w for w in recwarn if "can't be reached" in str(w.message)]
+    kernels = [kernel for each in pruned_layers(model) for kernel in each.kernels]
+    removed = sum(kernel.removed_at_target() for kernel in kernels)
+    zeros = sum((ops.convert_to_numpy(kernel.hard()) == 0).sum() for kernel in kernels)
+    assert removed == zeros
 
 
 def test_a_run_that_stops_early_warns():

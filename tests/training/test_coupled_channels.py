@@ -192,6 +192,31 @@ def test_the_budget_is_met_in_what_is_really_saved(make, cost, allocation, spars
     assert_one_mask(model)
 
 
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize("allocation", [lamp, uniform])
+def test_channels_that_the_budget_does_not_need_stay(allocation, round_to, sparsity):
+    """Layers that are alike lose channels together, which may be more than enough."""
+    x = inputs = keras.Input((8, 8, 3))
+    for name in "abc":
+        x = layers.Conv2D(16, 3, padding="same", activation="relu", name=name)(x)
+    outputs = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
+    model = wrap(keras.Model(inputs, outputs), Channel(round_to=round_to))
+    set_up(model, sparsity, cost=macs, allocation=allocation)
+
+    def left(widths):
+        a, b, c = widths
+        return 64 * 9 * (3 * a + a * b + b * c) + 10 * c
+
+    goals = {group.name[0]: goal(group) for group in free_groups(model)}
+    widths = [16 - goals[name] for name in "abc"]
+    most = (1 - sparsity) * left([16, 16, 16])
+    assert left(widths) <= most
+    for i, width in enumerate(widths):
+        wider = [*widths[:i], width + round_to, *widths[i + 1 :]]
+        assert width == 16 or left(wider) > most
+
+
 def cost_without_one(model: keras.Model, group, cost) -> float:
     coupling = coupling_of(model, named_wrappers(model))
     stays = np.ones(len(coupling.trace.ties), bool)

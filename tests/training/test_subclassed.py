@@ -11,6 +11,7 @@ from keras_pdp import (
     pruned_layers,
     sparsity_report,
     strip,
+    to_tflite,
     wrap,
 )
 from keras_pdp.training.surgery import named_wrappers
@@ -253,6 +254,22 @@ def test_it_trains_is_saved_and_strips(name, tmp_path):
     stripped = strip(wrapped)
     compare.assert_array_equal(stripped(X), expected)
     assert sparsity_report(stripped).zeros == sparsity_report(wrapped).zeros
+
+
+@pytest.mark.parametrize("name", ["attributes", "containers", "nested"])
+@pytest.mark.tensorflow("it writes a .tflite file")
+def test_it_is_exported_wrapped_and_stripped(name, tmp_path):
+    wrapped = wrap(MODELS[name]())
+    wrapped.compile("adam", "mse")
+    wrapped.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.5)])
+    stripped = strip(wrapped)
+    expected = stripped.predict(X, verbose=0)
+    for number, model in enumerate((wrapped, stripped)):
+        to_tflite(model, tmp_path / "model.tflite", samples=X)  # compares outputs
+        folder = tmp_path / f"saved{number}"
+        model.export(folder, verbose=False)
+        served = keras.layers.TFSMLayer(folder, call_endpoint="serve")(X)
+        compare.assert_allclose(served, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_are_named_by_where_they_are():

@@ -472,6 +472,45 @@ def test_one_kernel_of_a_layer_that_cannot_be_pruned_is_named():
     assert skipped.name == "sep/pointwise_kernel"
 
 
+def test_biases_of_two_axes_are_no_kernels():
+    inputs = keras.Input((6, 8))
+    attention = layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    outputs = layers.GRU(4)(attention)
+    wrapped = wrap(keras.Model(inputs, outputs), strict=True)
+    assert sparsity_report(wrapped).skipped == ()
+
+
+def test_a_frozen_layer_can_be_unfrozen_after_wrap():
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(4, name="a"), layers.Dense(4, name="b")]
+    )
+    model.get_layer("a").trainable = False
+    wrapped = wrap(model)
+    assert not wrapped.get_layer("a").trainable
+    assert len(wrapped.trainable_variables) == 2
+    wrapped.get_layer("a").trainable = True
+    assert len(wrapped.trainable_variables) == 4
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
+def test_a_kernel_that_was_quantized_under_its_wrapper_is_told():
+    model = wrap(keras.Sequential([keras.Input((8,)), layers.Dense(8)]))
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="was quantized.*strip\\(model\\) before"):
+        strip(model)
+
+
+def test_a_name_that_was_registered_and_is_not_there_is_told():
+    class Misspelt(Mystery):
+        pass
+
+    register_prunable(Misspelt, ["from"])
+    inputs = keras.Input((8,))
+    x = layers.Dense(4)(Misspelt(name="misspelt")(inputs))
+    with pytest.warns(UserWarning, match=r"misspelt/form: .* has no \['from'\]"):
+        wrap(keras.Model(inputs, x))
+
+
 def test_a_class_can_be_registered():
     class Known(Mystery):
         pass

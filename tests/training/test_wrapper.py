@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_pdp import Calibrated, Channel, NofM, PDPCallback, PDPWrapper, pruned_layers
+from keras_pdp import (
+    Calibrated,
+    Channel,
+    NofM,
+    PDPCallback,
+    PDPWrapper,
+    pruned_layers,
+    strip,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 8)).astype("float32")
@@ -146,6 +154,37 @@ def test_trainable_false_freezes_the_layer():
     names = [v.name for v in wrapper.non_trainable_variables]
     of_the_kernel = ("target", "pruned", "tau", "hardness", "mask")
     assert names == ["frozen", *(f"kernel_{name}" for name in of_the_kernel)]
+
+
+def test_a_frozen_layer_is_in_a_frozen_wrapper():
+    layer = layers.Dense(4, trainable=False)
+    wrapper = PDPWrapper(layer)
+    wrapper.build((None, 8))
+    assert not wrapper.trainable
+    assert not wrapper.trainable_variables
+    again = PDPWrapper.from_config(wrapper.get_config())
+    assert not again.trainable
+    assert not again.layer.trainable
+    wrapper.trainable = True
+    assert {v.name for v in wrapper.trainable_variables} == {"kernel", "bias"}
+
+
+def test_inside_timedistributed_it_strips_to_plain_keras():
+    model = keras.Sequential(
+        [
+            keras.Input((3, 8)),
+            layers.TimeDistributed(PDPWrapper(layers.Dense(4)), name="each"),
+        ]
+    )
+    callback = PDPCallback(0.5)
+    callback.set_model(model)
+    callback.update(0.2)
+    callback.update(1.0)
+    stripped = strip(model)
+    assert type(stripped.get_layer("each")) is layers.TimeDistributed
+    assert "keras_pdp" not in str(stripped.get_config())
+    x = RNG.normal(size=(2, 3, 8)).astype("float32")
+    assert_close(stripped(x), model(x))
 
 
 def test_keras_masks_propagate():
