@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.accuracy_cases import Case
 from benchmarks.accuracy_methods import Method
-from benchmarks.accuracy_report import Found, name_of, summary
+from benchmarks.accuracy_report import Found, name_of, other_sparsity, summary
 from benchmarks.accuracy_store import Record
 from benchmarks.accuracy_targets import DENSE, TARGETS, Target, Weights
 
@@ -71,7 +71,13 @@ def digest(found: Found, methods: Mapping[str, Method]) -> str:
     rows = [row for row in rows_of(found, methods) if row.is_fair]
     if not rows:
         return "No row has several seeds of ours and of another method yet.\n"
-    return "\n".join([_table(rows, found, methods), _told(rows, methods)])
+    lines = [
+        *_goal(rows, methods),
+        *_margins(rows, methods),
+        *_amiss(rows, found, methods),
+    ]
+    told = "".join(f"* {line}\n" for line in lines)
+    return "\n".join([_table(rows, found, methods), told])
 
 
 def rows_of(found: Found, methods: Mapping[str, Method]) -> Iterator[Row]:
@@ -119,12 +125,6 @@ def _cell(accuracies: Accuracies) -> str:
     return text if len(accuracies) == 3 else f"{text} ({len(accuracies)})"
 
 
-def _told(rows: Sequence[Row], methods: Mapping[str, Method]) -> str:
-    return "".join(
-        f"* {line}\n" for line in [*_goal(rows, methods), *_margins(rows, methods)]
-    )
-
-
 def _goal(rows: Sequence[Row], methods: Mapping[str, Method]) -> Iterator[str]:
     """How often ours is first where that is the goal, and where it is not."""
     aimed = [row for row in rows if not _is_below(row.target, _GOAL)]
@@ -161,6 +161,15 @@ def _margins(rows: Sequence[Row], methods: Mapping[str, Method]) -> Iterator[str
                 f"{method.title} on average ({low:+.1f} to {high:+.1f}, "
                 f"{len(points)} rows)."
             )
+
+
+def _amiss(
+    rows: Sequence[Row], found: Found, methods: Mapping[str, Method]
+) -> Iterator[str]:
+    """Where a method's nets have other zeros than their column says."""
+    for case in dict.fromkeys(row.case for row in rows):
+        if text := other_sparsity(found[case], methods):
+            yield f"{case.title}: {text[0].lower()}{text[1:]}"
 
 
 def _percent(share: float) -> str:

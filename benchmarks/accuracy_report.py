@@ -70,6 +70,18 @@ def name_of(target: Target) -> str:
     return str(target)
 
 
+def other_sparsity(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    """Where the zeros of the stripped net are not what was asked for."""
+    found = []
+    for name, method in methods.items():
+        for target in _budgets():
+            zeros = [each["sparsity"] for each in _of(records, name, target)]
+            if zeros and abs(statistics.mean(zeros) - target.sparsity) > 5e-4:
+                measured = f"{100 * statistics.mean(zeros):.2f} %"
+                found.append(f"{method.title} {measured} at {name_of(target)}")
+    return f"Zeros that are not as asked: {', '.join(found)}." if found else ""
+
+
 def _how(case: Case) -> str:
     mirrored = ", half of the images mirrored" if case.flip else ""
     start = (
@@ -152,7 +164,7 @@ def _below(
 ) -> list[str]:
     return [
         _start(case, records),
-        _other_sparsity(records, methods),
+        other_sparsity(records, methods),
         _removed(records, methods),
     ]
 
@@ -182,18 +194,6 @@ def _start(case: Case, records: Sequence[Record]) -> str:
         f"{told}; the training loss of the first epoch, before any pruning, differs "
         f"between all trainings of a seed by at most {apart:.1g} of its size."
     )
-
-
-def _other_sparsity(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
-    """Where the zeros of the stripped net are not what was asked for."""
-    found = []
-    for name, method in methods.items():
-        for target in _budgets():
-            zeros = [each["sparsity"] for each in _of(records, name, target)]
-            if zeros and abs(statistics.mean(zeros) - target.sparsity) > 5e-4:
-                measured = f"{100 * statistics.mean(zeros):.2f} %"
-                found.append(f"{method.title} {measured} at {name_of(target)}")
-    return f"Zeros that are not as asked: {', '.join(found)}." if found else ""
 
 
 def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:

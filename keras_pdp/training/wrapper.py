@@ -39,6 +39,8 @@ class PDPWrapper(keras.layers.Layer):
     regulariser sees the unmasked weights. The gradient of a masked embedding is dense,
     so that optimizers with a sparse update (Adam) move rows that were not looked up.
     Methods of a layer, such as `reset_state` of a stateful RNN, are called on `.layer`.
+    Around RNN and Bidirectional, not into them: their cells and layers need attributes
+    and arguments that a wrapper does not have.
 
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
