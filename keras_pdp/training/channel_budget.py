@@ -215,17 +215,19 @@ def _given_back(
     much more than was asked for.
     """
     while True:
-        fewer = {
-            float(worth[count - 1]): [*counts[:i], lower, *counts[i + 1 :]]
-            for i, (group, worth, count) in enumerate(
-                zip(groups, worths, counts, strict=True)
-            )
-            if (lower := _next_below(group, count)) is not None
-        }
-        enough = {worth: each for worth, each in fewer.items() if is_enough(each)}
+        enough = []
+        for i, (group, worth, count) in enumerate(
+            zip(groups, worths, counts, strict=True)
+        ):
+            fewer = _next_below(group, count)
+            if fewer is None:
+                continue
+            others = [*counts[:i], fewer, *counts[i + 1 :]]
+            if is_enough(others):
+                enough.append((float(worth[count - 1]), others))
         if not enough:
             return counts
-        counts = enough[max(enough)]
+        _, counts = max(enough, key=lambda each: each[0])
 
 
 def _next_below(group: Group, count: int) -> int | None:
