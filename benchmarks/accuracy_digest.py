@@ -13,6 +13,7 @@ from benchmarks.accuracy_targets import DENSE, TARGETS, Target, Weights
 OURS = "ours"
 _HIGH = 0.95  # where the margins are counted from
 _GOAL = 0.8  # where the goal of being first begins
+_NONE = "–"
 Accuracies = Mapping[int, float]
 
 
@@ -99,6 +100,14 @@ def _by_seed(records: Sequence[Record], method: str, target: Target) -> Accuraci
     }
 
 
+def _is_refused(records: Sequence[Record], method: str, target: Target) -> bool:
+    return any(
+        each["method"] == method and each["target"] == str(target)
+        for each in records
+        if "refused" in each
+    )
+
+
 def _table(rows: Sequence[Row], found: Found, methods: Mapping[str, Method]) -> str:
     names = [OURS, *(name for name in methods if name not in (OURS, "dense"))]
     head = ["", "", "dense", *(methods[name].title for name in names)]
@@ -112,6 +121,8 @@ def _table(rows: Sequence[Row], found: Found, methods: Mapping[str, Method]) -> 
             cells = ["", name_of(row.target), ""]
         for name in names:
             text = _cell(row.accuracies.get(name, {}))
+            if text == _NONE and _is_refused(found[row.case], name, row.target):
+                text = "can't"
             cells.append(f"**{text}**" if row.best() == name else text)
         lines.append(cells)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -119,7 +130,7 @@ def _table(rows: Sequence[Row], found: Found, methods: Mapping[str, Method]) -> 
 
 def _cell(accuracies: Accuracies) -> str:
     if not accuracies:
-        return "–"
+        return _NONE
     mean, deviation = summary(list(accuracies.values()))
     text = f"{mean:.1f} ± {deviation:.1f}" if len(accuracies) > 1 else f"{mean:.1f}"
     return text if len(accuracies) == 3 else f"{text} ({len(accuracies)})"

@@ -505,6 +505,17 @@ def test_at_a_glance_ours_is_first():
     assert "against PQuantML" not in text  # it has no row
 
 
+def test_at_a_glance_what_a_method_can_not_do():
+    refused = [
+        {**each, "refused": "has no N:M"}
+        for each in runs("tfmot", 0.0)
+        if each.pop("test_accuracy") == 0.0
+    ]
+    text = glance(runs("ours", 0.8, 0.8), runs("gradual", 0.7, 0.7), refused)
+    assert text.splitlines()[2].split("|")[5].strip() == "can't"
+    assert text.splitlines()[2].split("|")[6].strip() == "–"
+
+
 @pytest.mark.parametrize(
     "tfmot, level", [((0.82, 0.822), True), ((0.84, 0.842), False)]
 )
