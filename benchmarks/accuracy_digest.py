@@ -166,7 +166,10 @@ def _margins(rows: Sequence[Row], methods: Mapping[str, Method]) -> Iterator[str
     for name, method in methods.items():
         points = [row.behind(OURS, name) for row in pruned if row.compares(OURS, name)]
         if name != OURS and points:
-            mean, low, high = statistics.mean(points), min(points), max(points)
+            mean, low, high = (
+                round(number, 1) + 0.0  # or -0.04 would be -0.0
+                for number in (statistics.mean(points), min(points), max(points))
+            )
             yield (
                 f"At {_percent(_HIGH)} and above: {mean:+.1f} points against "
                 f"{method.title} on average ({low:+.1f} to {high:+.1f}, "
