@@ -117,8 +117,8 @@ def to_tflite(
     Raises:
         TypeError: `path` is no path, or `model` no model.
         ValueError: an argument is wrong; data does not fit the model's inputs; the
-            inputs of the model are not known, or not static; a layer of a
-            subclassed model computes in half precision.
+            inputs of the model are not known, or not static, or strings; a layer of
+            a subclassed model computes in half precision.
         OSError: the file cannot be written.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ExportError: the model cannot be converted to built-in ops, the file does not
