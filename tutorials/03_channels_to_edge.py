@@ -244,6 +244,7 @@ pruning = PDPCallback(
     cost=macs,
     schedule=RAMP,
     freeze_at=FREEZE_AT,
+    harden=1.0,  # masks of kappa = 50 are hard from the start
     verbose=1,
 )
 print(f"\nPruning, {REMOVED:.0%} of the multiply-accumulates go")
