@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from benchmarks.accuracy_cases import Case
 from benchmarks.accuracy_methods import Method
-from benchmarks.accuracy_report import Found, name_of, other_sparsity, summary
+from benchmarks.accuracy_report import (
+    Found,
+    at,
+    name_of,
+    other_sparsity,
+    summary,
+    trained,
+)
 from benchmarks.accuracy_store import Record
 from benchmarks.accuracy_targets import DENSE, TARGETS, Target, Weights
 
@@ -93,19 +100,8 @@ def rows_of(found: Found, methods: Mapping[str, Method]) -> Iterator[Row]:
 def _by_seed(records: Sequence[Record], method: str, target: Target) -> Accuracies:
     return {
         each["seed"]: 100 * each["test_accuracy"]
-        for each in records
-        if each["method"] == method
-        and each["target"] == str(target)
-        and "test_accuracy" in each
+        for each in trained(records, method, target)
     }
-
-
-def _is_refused(records: Sequence[Record], method: str, target: Target) -> bool:
-    return any(
-        each["method"] == method and each["target"] == str(target)
-        for each in records
-        if "refused" in each
-    )
 
 
 def _table(rows: Sequence[Row], found: Found, methods: Mapping[str, Method]) -> str:
@@ -121,8 +117,8 @@ def _table(rows: Sequence[Row], found: Found, methods: Mapping[str, Method]) -> 
             cells = ["", name_of(row.target), ""]
         for name in names:
             text = _cell(row.accuracies.get(name, {}))
-            if text == _NONE and _is_refused(found[row.case], name, row.target):
-                text = "can't"
+            if text == _NONE and at(found[row.case], name, row.target):
+                text = "can't"  # there are records, and all are refusals
             cells.append(f"**{text}**" if row.best() == name else text)
         lines.append(cells)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -52,7 +52,7 @@ def markdown(found: Found, methods: Mapping[str, Method]) -> str:
 
 def accuracies(records: Sequence[Record], method: str, target: Target) -> list[float]:
     """Of all seeds, in percent."""
-    return [100 * each["test_accuracy"] for each in _of(records, method, target)]
+    return [100 * each["test_accuracy"] for each in trained(records, method, target)]
 
 
 def summary(numbers: Sequence[float]) -> tuple[float, float]:
@@ -75,11 +75,25 @@ def other_sparsity(records: Sequence[Record], methods: Mapping[str, Method]) -> 
     found = []
     for name, method in methods.items():
         for target in _budgets():
-            zeros = [each["sparsity"] for each in _of(records, name, target)]
+            zeros = [each["sparsity"] for each in trained(records, name, target)]
             if zeros and abs(statistics.mean(zeros) - target.sparsity) > 5e-4:
                 measured = f"{100 * statistics.mean(zeros):.2f} %"
                 found.append(f"{method.title} {measured} at {name_of(target)}")
     return f"Zeros that are not as asked: {', '.join(found)}." if found else ""
+
+
+def at(records: Sequence[Record], method: str, target: Target) -> list[Record]:
+    """The records of a method at a target, refusals too."""
+    return [
+        each
+        for each in records
+        if each["method"] == method and each["target"] == str(target)
+    ]
+
+
+def trained(records: Sequence[Record], method: str, target: Target) -> list[Record]:
+    """Those of them that have an accuracy."""
+    return [each for each in at(records, method, target) if "test_accuracy" in each]
 
 
 def _how(case: Case) -> str:
@@ -123,7 +137,7 @@ def _cell(records: Sequence[Record], method: str, target: Target) -> str:
         (seed,) = _seeds(records, method, target)
         return f"{numbers[0]:.2f} (seed {seed})"
     reasons = {
-        each["refused"] for each in _at(records, method, target) if "refused" in each
+        each["refused"] for each in at(records, method, target) if "refused" in each
     }
     return "; ".join(sorted(reasons)).replace("|", "\\|") or "not run"
 
@@ -143,16 +157,16 @@ def _best(
 
 
 def _seeds(records: Sequence[Record], method: str, target: Target) -> set[int]:
-    return {each["seed"] for each in _of(records, method, target)}
+    return {each["seed"] for each in trained(records, method, target)}
 
 
 def _time(records: Sequence[Record], method: str) -> str:
     """Medians, as a training that shared the machine may take twice as long."""
-    dense = [each["cpu_seconds"] for each in _of(records, "dense", DENSE)]
+    dense = [each["cpu_seconds"] for each in trained(records, "dense", DENSE)]
     own = [
         each["cpu_seconds"]
         for target in _budgets()
-        for each in _of(records, method, target)
+        for each in trained(records, method, target)
     ]
     if not dense or not own:
         return "–"
@@ -202,7 +216,7 @@ def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
         for target in TARGETS:
             gone = [
                 each["removed"]
-                for each in _of(records, name, target)
+                for each in trained(records, name, target)
                 if "removed" in each
             ]
             if gone:
@@ -242,15 +256,3 @@ def _made(found: Found) -> str:
 
 def _budgets() -> list[Weights]:
     return [target for target in TARGETS if isinstance(target, Weights)]
-
-
-def _at(records: Sequence[Record], method: str, target: Target) -> list[Record]:
-    return [
-        each
-        for each in records
-        if each["method"] == method and each["target"] == str(target)
-    ]
-
-
-def _of(records: Sequence[Record], method: str, target: Target) -> list[Record]:
-    return [each for each in _at(records, method, target) if "test_accuracy" in each]

@@ -3,6 +3,7 @@
 import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 from keras import layers
@@ -294,21 +295,18 @@ def _own_kernels(
             yield variable.name, variable, _stored
         return
     for path, layout_of in (_rule(layer) or {}).items():
-        try:
-            variable = operator.attrgetter(path)(layer)
-        except AttributeError:
-            continue  # optional weights, such as those of a tied embedding
+        variable = _attribute(layer, path)
         # A quantized or LoRA layer computes its kernel: there is nothing to mask.
         if isinstance(variable, keras.Variable):
             yield path.replace(".", "/"), variable, layout_of
 
 
-def _has(layer: keras.Layer, path: str) -> bool:
+def _attribute(layer: keras.Layer, path: str) -> Any:
+    """None where it has none: optional weights, such as those of a tied embedding."""
     try:
-        operator.attrgetter(path)(layer)
+        return operator.attrgetter(path)(layer)
     except AttributeError:
-        return False
-    return True
+        return None
 
 
 def _unclaimed(
@@ -332,7 +330,7 @@ def _why_unclaimed(layer: keras.Layer) -> str:
     name = type(layer).__name__
     rule = _rule(layer)
     if rule is not None:
-        missing = [path for path in rule if not _has(layer, path)]
+        missing = [path for path in rule if _attribute(layer, path) is None]
         if missing:
             return f"not a kernel of {name}, which has no {missing} (as registered)"
         return f"not a kernel of {name}, or its kernel is computed (LoRA, quantized)"
