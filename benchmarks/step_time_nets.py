@@ -119,6 +119,7 @@ NETS = {
         ),
         Net("transformer", "two BERT-base blocks", transformer, 8, 12, 1.09),
         Net("mlp", "MLP", mlp, 16, 30, 1.25),
+        Net("mlp128", "MLP, larger batch", mlp, 128, 15, 1.25),
     )
 }
 # What `--short` runs.

@@ -18,6 +18,7 @@ def _ours(task: Task) -> tuple[Training, Any]:
     import keras
 
     from keras_pdp import PDPCallback, pruned_layers, wrap
+    from keras_pdp.training import optimizer_state
 
     model = wrap(task.net.build(keras), select=is_pruned)
     gc.collect()  # the net that was copied, so that its memory is not counted
@@ -25,7 +26,13 @@ def _ours(task: Task) -> tuple[Training, Any]:
     pdp.set_model(model)
     pruned = sum(k.size for layer in pruned_layers(model) for k in layer.kernels)
     step = compiled_step(model, task, keras)
-    return Training(step, pruned, pdp.hard_sparsity), pdp
+
+    def first() -> None:
+        optimizer_state.build(model)  # as the callback does when `fit` begins
+        step()
+
+    steps = itertools.chain([first], itertools.repeat(step))
+    return Training(lambda: next(steps)(), pruned, pdp.hard_sparsity), pdp
 
 
 def warm_up(task: Task) -> Training:
@@ -84,7 +91,6 @@ def sort_for_search() -> Iterator[None]:
         RuntimeError: nothing was traced with it.
     """
     from keras_pdp.sparsity import threshold
-    from keras_pdp.training import compiled
 
     used = False
 
@@ -96,12 +102,20 @@ def sort_for_search() -> Iterator[None]:
     search = threshold.neighbours
     # Programs that were compiled with the search would be used again, and after that
     # those with the sort.
-    compiled._compiled.cache_clear()
+    _forget()
     threshold.neighbours = counted
     try:
         yield
     finally:
         threshold.neighbours = search
-        compiled._compiled.cache_clear()
+        _forget()
     if not used:
         raise RuntimeError("expected the step to be traced anew, with the sort")
+
+
+def _forget() -> None:
+    """All that was traced and compiled for kernels of other models."""
+    from keras_pdp.training import compiled
+
+    compiled._compiled.cache_clear()
+    compiled._traced.cache_clear()

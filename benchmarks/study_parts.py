@@ -10,8 +10,9 @@ from benchmarks.accuracy_data import Array
 from keras_pdp import PDPWrapper
 from keras_pdp.sparsity.granularity import Tensor
 from keras_pdp.training.compiled import number, read
+from keras_pdp.training.masked_kernel import scaled
 from keras_pdp.training.prunable import PrunableWeight
-from keras_pdp.training.pruned_kernel import PrunedKernel, Values, scaled
+from keras_pdp.training.pruned_kernel import PrunedKernel, Values
 from keras_pdp.training.surgery import named_wrappers
 
 HALVINGS = 20  # of the interval in which the threshold of a budget is sought

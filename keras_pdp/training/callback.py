@@ -21,7 +21,7 @@ from keras_pdp.sparsity.schedule import (
     Schedule,
     TwoFifthsOfTheRest,
 )
-from keras_pdp.training import budget
+from keras_pdp.training import budget, optimizer_state
 from keras_pdp.training import cost as costs
 from keras_pdp.training.budget import Budget
 from keras_pdp.training.channel_gates import ChannelGates
@@ -261,6 +261,7 @@ class PDPCallback(keras.callbacks.Callback):
             coupling = self._coupled_channels()
             budget.check_budget(self._wrappers, self._budget, coupling)
             self._compare()
+        optimizer_state.build(self.model)
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 from keras import ops
 
+Program = Callable[..., Any]
+
 
 def choose(number: Any, branches: Sequence[Callable[[], Any]]) -> Any:
     """What the branch of that number gives; `ops.switch`, where Keras can trace it.
@@ -33,7 +35,7 @@ def choose(number: Any, branches: Sequence[Callable[[], Any]]) -> Any:
     return ops.cond(number == 0, first, lambda: choose(number - 1, others))
 
 
-def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:
+def compiled(function: Program, **static: Hashable) -> Program:
     """The function with its static arguments bound, compiled where the backend can.
 
     One program is compiled for each shape and dtype and serves all kernels that share
@@ -47,13 +49,26 @@ def compiled(function: Callable[..., Any], **static: Hashable) -> Callable[..., 
         A function of the remaining, tensor arguments.
     """
 
-    def call(*tensors: Any) -> Any:
-        # One function for each signature, or TensorFlow warns that a single one is
-        # traced again and again.
-        signature = tuple((tuple(t.shape), str(t.dtype)) for t in tensors)
-        return _compiled(function, tuple(sorted(static.items())), signature)(*tensors)
+    return _by_signature(function, static, _compiled)
 
-    return call
+
+def traced_once(function: Program, **static: Hashable) -> Program:
+    """The function with its static arguments bound, traced once on TensorFlow.
+
+    There a layer's `call` is traced anew in every function that it is part of, twice in
+    most first steps of `fit`, and that for each layer: where a choice among branches is
+    part of it, this takes longer than tracing the layer. Kernels of one shape share the
+    function, which TensorFlow puts in the place of its calls when it runs.
+
+    Args:
+        function: A pure function of tensors, at module level, whose gradient nobody
+            asks for.
+        **static: Its arguments that are no tensors; hashable.
+
+    Returns:
+        A function of the remaining, tensor arguments.
+    """
+    return _by_signature(function, static, _traced)
 
 
 def with_gradient(
@@ -77,7 +92,9 @@ def with_gradient(
     import tensorflow as tf
 
     def both(*given: Any) -> Any:
-        found, kept = value(*given)
+        # Constants, as the gradient is ours: else TensorFlow prepares one of each
+        # function that is called here.
+        found, kept = value(*map(tf.stop_gradient, given))
 
         def back(*upstream: Any) -> Any:
             # An embedding's is a list of rows.
@@ -147,12 +164,27 @@ def put(variable: keras.Variable, value: int | float) -> None:
     )
 
 
+def _by_signature(
+    function: Program,
+    static: dict[str, Hashable],
+    made: Callable[[Program, tuple[Any, ...], tuple[Any, ...]], Program],
+) -> Program:
+    """What is made of the function, one for each signature.
+
+    TensorFlow warns of a single one that it is traced again and again.
+    """
+
+    def call(*tensors: Any) -> Any:
+        signature = tuple((tuple(t.shape), str(t.dtype)) for t in tensors)
+        return made(function, tuple(sorted(static.items())), signature)(*tensors)
+
+    return call
+
+
 @functools.cache
 def _compiled(
-    function: Callable[..., Any],
-    static: tuple[tuple[str, Hashable], ...],
-    signature: tuple[Any, ...],
-) -> Callable[..., Any]:
+    function: Program, static: tuple[Any, ...], signature: tuple[Any, ...]
+) -> Program:
     bound = functools.partial(function, **dict(static))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -162,4 +194,16 @@ def _compiled(
         import jax
 
         return jax.jit(bound)
+    return bound
+
+
+@functools.cache
+def _traced(
+    function: Program, static: tuple[Any, ...], signature: tuple[Any, ...]
+) -> Program:
+    bound = functools.partial(function, **dict(static))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(bound, autograph=False)
     return bound

@@ -18,8 +18,9 @@ from keras_pdp.training.compiled import (
     read,
     with_gradient,
 )
+from keras_pdp.training.masked_kernel import scaled
 from keras_pdp.training.prunable import PrunableWeight
-from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel, Values, scaled, state
+from keras_pdp.training.pruned_kernel import UNSET, PrunedKernel, Values, state
 
 
 def prunes_outputs(granularity: Granularity, axes: int) -> bool:

@@ -1,6 +1,5 @@
 """One kernel and the state of its pruning: what a step reads and a callback sets."""
 
-import functools
 import math
 from collections.abc import Hashable
 from typing import Any
@@ -12,17 +11,9 @@ from keras import ops
 from keras_pdp.sparsity import mask
 from keras_pdp.sparsity.allocation import Candidate
 from keras_pdp.sparsity.granularity import Granularity, Tensor
-from keras_pdp.sparsity.layout import Layout, as_stored
 from keras_pdp.sparsity.temperature import Temperature
-from keras_pdp.training.compiled import (
-    choose,
-    compiled,
-    computed_again,
-    number,
-    pulled_back,
-    read,
-    with_gradient,
-)
+from keras_pdp.training import masked_kernel
+from keras_pdp.training.compiled import number, read, traced_once, with_gradient
 from keras_pdp.training.prunable import PrunableWeight
 
 Values = dict[int, Tensor]
@@ -94,54 +85,21 @@ class PrunedKernel:
         return ops.where(frozen, 2, ops.cast(read(self.pruned) > 0, "int32"))
 
     def _hard(self, w: Tensor, frozen: Tensor) -> Tensor:
-        stored, pruned = read(self.mask), read(self.pruned)
-        return choose(
-            self.phase(frozen),
-            [
-                lambda: w,
-                lambda: ops.where(self._ranked(w, pruned), w, 0.0),
-                lambda: ops.where(stored, w, 0.0),
-            ],
-        )
+        state = self.phase(frozen), read(self.pruned), read(self.mask)
+        return traced_once(masked_kernel.hard, **self._static)(w, *state)
 
     def _soft(self, w: Tensor, frozen: Tensor) -> Tensor:
-        pruned, tau, stored = read(self.pruned), self.tau_now(), read(self.mask)
-        phase = self.phase(frozen)
-        pools = self.granularity.sizes(self.shape).shape[0]
-
-        def no_threshold() -> Tensor:
-            return ops.zeros((pools, 1), "float32")
+        state = self.phase(frozen), read(self.pruned), self.tau_now(), read(self.mask)
 
         def value(w: Tensor) -> tuple[list[Tensor], Tensor]:
-            def soft() -> tuple[Tensor, Tensor]:
-                program = compiled(_soft_masked, **self._static)
-                masked, t = program(self._shared(w), pruned, tau)
-                return self._own(masked), t
-
-            masked, t = choose(
-                phase,
-                [
-                    lambda: (w, no_threshold()),
-                    soft,
-                    lambda: (ops.where(stored, w, 0.0), no_threshold()),
-                ],
-            )
+            masked, t = traced_once(masked_kernel.soft, **self._static)(w, *state)
             return [masked], t
 
         def gradient(
             upstreams: list[Tensor], given: tuple[Tensor, ...], t: Tensor
         ) -> list[Tensor]:
-            (upstream,), (w,) = upstreams, given
-
-            def soft() -> Tensor:
-                program = compiled(_soft_gradient, **self._static)
-                shared = self._shared(upstream), self._shared(w)
-                return self._own(program(*shared, t, pruned, tau))
-
-            def frozen_mask() -> Tensor:
-                return ops.where(stored, upstream, 0.0)
-
-            return [choose(phase, [lambda: upstream, soft, frozen_mask])]
+            back = traced_once(masked_kernel.soft_gradient, **self._static)
+            return [back(*upstreams, *given, t, *state)]
 
         return with_gradient(value, gradient)(w)[0]
 
@@ -165,7 +123,12 @@ class PrunedKernel:
 
     def hard(self) -> Tensor:
         """The mask that ships, bool, of the kernel's shape, from the weights now."""
-        return self._ranked(read(self.variable), read(self.pruned))
+        return masked_kernel.kept(
+            read(self.variable),
+            read(self.pruned),
+            granularity=self.granularity,
+            layout=self.layout,
+        )
 
     def keeps(self, frozen: bool) -> Tensor:
         """The hard mask in use: the stored one, once frozen."""
@@ -261,30 +224,9 @@ class PrunedKernel:
         """Weights that go with the target."""
         return self.removed_by(number(self.target))
 
-    def _ranked(self, w: Tensor, pruned: Tensor) -> Tensor:
-        program = compiled(_hard_mask, **self._static)
-        return self._own(program(self._shared(w), pruned))
-
-    def _shared(self, w: Tensor) -> Tensor:
-        """As the compiled functions take it.
-
-        Where the axes play no part, as a vector: kernels of as many weights then share
-        what is compiled, such as the four of an attention.
-        """
-        return ops.reshape(w, (self.size,)) if self._is_vector else w
-
-    def _own(self, w: Tensor) -> Tensor:
-        """The inverse of `_shared`."""
-        return ops.reshape(w, self.variable.shape) if self._is_vector else w
-
-    @property
-    def _is_vector(self) -> bool:
-        return self.granularity.ignores_axes and self.layout.in_order
-
     @property
     def _static(self) -> dict[str, Hashable]:
-        layout = as_stored(1) if self._is_vector else self.layout
-        return {"granularity": self.granularity, "layout": layout}
+        return {"granularity": self.granularity, "layout": self.layout}
 
 
 def state(
@@ -306,61 +248,3 @@ def state(
     # tf.train.Checkpoint saves what is an attribute, and says nothing of the rest.
     setattr(owner, name, variable)
     return variable
-
-
-def scaled(w: Tensor, m: Tensor) -> Tensor:
-    """`m * w` in the dtype of `w`, in which a mask of 1 changes nothing."""
-    own = keras.backend.standardize_dtype(w.dtype)
-    # Not `result_type`: to Keras float64 and float32 together are float32.
-    wide = own if own == "float64" else "float32"
-    return ops.cast(ops.cast(m, wide) * ops.cast(w, wide), w.dtype)
-
-
-def _soft_masked(
-    w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
-) -> tuple[Tensor, Tensor]:
-    """The kernel times its mask, and the threshold."""
-    t = mask.soft_cut(layout.bring(w), pruned, granularity)
-    product = functools.partial(
-        _product, t=t, pruned=pruned, tau=tau, granularity=granularity, layout=layout
-    )
-    # Computed again for its gradient, as it is cheap but for the threshold: kept until
-    # then it would take ten times the kernel's memory, for every kernel of the model.
-    return computed_again(product)(w), t
-
-
-def _soft_gradient(
-    upstream: Tensor,
-    w: Tensor,
-    t: Tensor,
-    pruned: Tensor,
-    tau: Tensor,
-    *,
-    granularity: Granularity,
-    layout: Layout,
-) -> Tensor:
-    product = functools.partial(
-        _product, t=t, pruned=pruned, tau=tau, granularity=granularity, layout=layout
-    )
-    return pulled_back(product, [w], upstream)[0]
-
-
-def _product(
-    w: Tensor,
-    *,
-    t: Tensor,
-    pruned: Tensor,
-    tau: Tensor,
-    granularity: Granularity,
-    layout: Layout,
-) -> Tensor:
-    viewed = layout.bring(w)
-    m = mask.softened(viewed, t, pruned, tau, granularity)
-    return layout.restore(scaled(viewed, m), tuple(w.shape))
-
-
-def _hard_mask(
-    w: Tensor, pruned: Tensor, *, granularity: Granularity, layout: Layout
-) -> Tensor:
-    keep = mask.hard_mask(layout.bring(w), pruned, granularity)
-    return layout.restore(keep, tuple(w.shape))

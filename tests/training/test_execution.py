@@ -210,6 +210,44 @@ def test_a_new_sparsity_traces_nothing(whole):
     assert counted[-1] == counted[0]  # before the ramp, on it, and frozen
 
 
+@pytest.mark.tensorflow("elsewhere Keras makes the optimizer's variables before")
+def test_the_first_step_is_traced_once():
+    """Twice, where it makes variables: those of the optimizer are there already."""
+    traces = []
+
+    class Spy(layers.Dense):
+        def call(self, inputs, training=None):
+            traces.append(training)
+            return super().call(inputs)
+
+    model = keras.Sequential([keras.Input((16,)), PDPWrapper(Spy(1))])
+    model.compile("adam", "mse", metrics=[keras.metrics.MeanSquaredError()])
+    model.fit(X, Y, batch_size=32, verbose=0, callbacks=[PDPCallback(0.9)])
+    assert traces.count(True) == 1
+
+
+def test_the_optimizer_is_as_keras_makes_it():
+    def variables(**options):
+        model = net(optimizer=keras.optimizers.Adam(name="own"))
+        model.fit(X, Y, batch_size=32, verbose=0, **options)
+        paths = [v.path for v in model.optimizer.variables]
+        return [path.replace(model.name, "model") for path in paths]
+
+    with pytest.warns(UserWarning, match="PDPCallback"):  # nothing would be pruned
+        keras_made = variables()
+    assert len(keras_made) == 2 + 2 * 4
+    ours = variables(callbacks=[PDPCallback(0.9)])
+    assert ours == keras_made
+
+
+def test_a_model_that_its_first_batch_builds_has_its_whole_optimizer():
+    model = keras.Sequential([PDPWrapper(layers.Dense(8)), layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[PDPCallback(0.5)])
+    assert model.optimizer.built
+    assert len(model.optimizer.variables) == 2 + 2 * 4
+
+
 def test_kernels_of_as_many_weights_share_what_is_compiled():
     """Of whatever shapes: their axes play no part where single weights are pruned."""
 
