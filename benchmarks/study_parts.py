@@ -53,6 +53,30 @@ class BudgetWrapper(PDPWrapper):
         return _BudgetKernel(weight, self.granularity, self.temperature, self)
 
 
+class _HardForwardKernel(PrunedKernel):
+    """Computes with the hard mask, and learns by the soft mask's gradient.
+
+    Nothing is taken away when the masks freeze.
+    """
+
+    def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
+        hard = super().masked(values, frozen, False)
+        if not training:
+            return hard
+        soft = super().masked(values, frozen, True)
+        return {
+            key: value + ops.stop_gradient(hard[key] - value)
+            for key, value in soft.items()
+        }
+
+
+class HardForward(PDPWrapper):
+    """A `PDPWrapper` that computes with hard masks and learns by the soft ones."""
+
+    def _pruned(self, weight: PrunableWeight) -> PrunedKernel:
+        return _HardForwardKernel(weight, self.granularity, self.temperature, self)
+
+
 class RisingKappa(keras.callbacks.Callback):
     """Multiplies kappa by a factor that rises along the ramp, epoch by epoch.
 

@@ -10,6 +10,7 @@ import keras
 
 from benchmarks.accuracy_cases import CASES, AdamCosine, Case
 from benchmarks.accuracy_methods import (
+    Change,
     Dense,
     Wrapped,
     budget,
@@ -19,7 +20,13 @@ from benchmarks.accuracy_methods import (
 from benchmarks.accuracy_nets import is_pruned
 from benchmarks.accuracy_targets import Weights
 from benchmarks.accuracy_task import Prepared, Task, read_weights, train, write_weights
-from benchmarks.study_parts import BudgetWrapper, RisingKappa, SoftToHard, taught
+from benchmarks.study_parts import (
+    BudgetWrapper,
+    HardForward,
+    RisingKappa,
+    SoftToHard,
+    taught,
+)
 from keras_pdp import (
     Absolute,
     Calibrated,
@@ -40,6 +47,11 @@ Recipe = Callable[[Case], Case]
 # The ramp's begin and end and the freezing, in fractions of the run. The base is what
 # the questions after the first are asked about: the best answer to that one.
 BEGIN, END, FREEZE = 0.1, 0.5, 0.6
+
+
+def same_model(model: keras.Model) -> keras.Model:
+    """The model as it is."""
+    return model
 
 
 def same(case: Case) -> Case:
@@ -108,6 +120,10 @@ def _budgeted(model: keras.Model) -> keras.Model:
     return remade(model, BudgetWrapper)
 
 
+def _hard_forward(model: keras.Model) -> keras.Model:
+    return remade(model, HardForward)
+
+
 def _rising(first: float, last: float) -> Any:
     def dress(
         task: Task, wrapped: keras.Model, callbacks: list[Any]
@@ -169,11 +185,12 @@ def _steep(
     freeze: float = FREEZE,
     kappa: float | None = None,
     harden: float = 1.0,
+    change: Change = same_model,
 ) -> Variant:
     """On the cubic ramp, which is the default."""
     temperature = None if kappa is None else Calibrated(kappa)
     options = _in_ramp(Polynomial(BEGIN, END, 3), freeze, harden)
-    return Variant(title, temperature, options)
+    return Variant(title, temperature, options, change)
 
 
 def _ramped(begin: float, end: float, freeze: float | None) -> Variant:
@@ -254,6 +271,13 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
             for h in (10, 40)
         },
         "hardened-later": _steep("κ from 5 to 50 before 70%", 0.7, harden=10),
+    },
+    # Hard masks in the forward pass, soft ones in the backward pass.
+    "forward": {
+        f"forward-{k:g}": _steep(
+            f"hard forward, κ = {k:g} backward", 0.7, k, change=_hard_forward
+        )
+        for k in (1, 2, 5, 20)
     },
     # From a trained net: what its training has found is to be kept.
     "trained": {
