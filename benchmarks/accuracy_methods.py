@@ -13,6 +13,7 @@ from benchmarks.accuracy_targets import Channels, Pattern, Target, Weights
 from benchmarks.accuracy_task import Prepared, Task, read_weights
 from keras_pdp import (
     Absolute,
+    Calibrated,
     Channel,
     Linear,
     NofM,
@@ -119,7 +120,9 @@ class Wrapped(Method):
         callback = PDPCallback(0.5, **dict(self.options))
         temperature = self.temperature or PDPWrapper(keras.layers.Dense(1)).temperature
         named = getattr(callback.allocation, "__name__", callback.allocation)
-        hardened = "" if callback.harden == 1.0 else f", harden={callback.harden}"
+        hardened = ""
+        if callback.harden != 1.0:
+            hardened = f", harden={callback.harden:g} with the schedule"
         return (
             f"{temperature}, {callback.schedule}, {named}, "
             f"freeze_at={callback.freeze_at}{hardened}"
@@ -240,7 +243,8 @@ WRAPPED = {
     "ours": Wrapped("ours, defaults"),
     "pdp-1e-4": Wrapped("PDP, τ = 1e-4, no tail", Absolute(1e-4), _PAPER),
     "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
-    "gradual": Wrapped("gradual magnitude", None, _CUBIC, hard),
+    # The temperature plays no part in a hard mask.
+    "gradual": Wrapped("gradual magnitude", Calibrated(5.0), _CUBIC, hard),
     "straight-through": Wrapped(
         "straight-through", Absolute(1e-30), _CUBIC, straight_through
     ),

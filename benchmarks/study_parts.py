@@ -30,7 +30,7 @@ class _BudgetKernel(PrunedKernel):
         if not training:
             return super().masked(values, frozen, training)
         w = values[id(self.variable)]
-        pruned, tau, stored = read(self.pruned), self.tau_now(), read(self.mask)
+        pruned, tau, stored = read(self.pruned), read(self.tau), read(self.mask)
         squares = ops.square(w)
         kept = ops.cast(self.size - pruned, "float32")
         fixed = ops.stop_gradient(squares)

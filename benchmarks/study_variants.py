@@ -47,6 +47,7 @@ Recipe = Callable[[Case], Case]
 # The ramp's begin and end and the freezing, in fractions of the run. The base is what
 # the questions after the first are asked about: the best answer to that one.
 BEGIN, END, FREEZE = 0.1, 0.5, 0.6
+KAPPA = 5.0  # how soft its masks are
 
 
 def same_model(model: keras.Model) -> keras.Model:
@@ -75,6 +76,10 @@ class Variant(Wrapped):
     dress: (
         Callable[[Task, keras.Model, list[Any]], tuple[keras.Model, list[Any]]] | None
     ) = None
+
+    def __post_init__(self) -> None:
+        if self.temperature is None:  # of the base, whatever the default is today
+            object.__setattr__(self, "temperature", Calibrated(KAPPA))
 
     def prepare(self, task: Task) -> Prepared:
         net = task.net(keras)
@@ -265,19 +270,21 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
             "the trained dense net teaches", None, BASE, dress=_by_the_dense
         ),
     },
+    # The gradient of soft masks, with masks that harden forwards along the ramp, or
+    # that are hard there from the start.
     "hardening": {
         **{
-            f"hardened-{h:g}": _steep(f"κ from 5 to {5 * h:g} before 60%", harden=h)
-            for h in (10, 40)
+            f"harden-{k:g}-{h:g}": _steep(
+                f"κ = {k:g}, forwards rising to {k * h:g}", 0.7, k, h
+            )
+            for k, h in ((1, 100), (2, 100), (5, 100), (20, 100), (2, 10))
         },
-        "hardened-later": _steep("κ from 5 to 50 before 70%", 0.7, harden=10),
-    },
-    # Hard masks in the forward pass, soft ones in the backward pass.
-    "forward": {
-        f"forward-{k:g}": _steep(
-            f"hard forward, κ = {k:g} backward", 0.7, k, change=_hard_forward
-        )
-        for k in (1, 2, 5, 20)
+        **{
+            f"forward-{k:g}": _steep(
+                f"κ = {k:g}, hard forwards", 0.7, k, change=_hard_forward
+            )
+            for k in (1, 2, 5, 20)
+        },
     },
     # From a trained net: what its training has found is to be kept.
     "trained": {

@@ -106,7 +106,7 @@ BAD_VALUES = {
     "temperature 0.1": (
         lambda: pdp.PDPWrapper(layers.Dense(2), temperature=0.1),
         TypeError,
-        r"Calibrated\(kappa=5.0\).*0.1",
+        r"Calibrated\(kappa=2.0\).*0.1",
     ),
     # Schedules
     "end before begin": (lambda: pdp.Linear(0.8, 0.2), ValueError, "end after it"),

@@ -82,9 +82,9 @@ def network(prunable=lambda layer: layer):
 # ---------------------------------------------------------------------------------
 # The training. Only two things differ between the two nets: the wrapper above, and
 # the callback that raises the sparsity from 0 to its target and then freezes the masks.
-# The sparsity rises between 10 % and 50 % of the run; then the masks harden, and are
-# frozen at 70 %. The weights that stay make up for what the soft masks let through,
-# while there is a learning rate to do so.
+# The sparsity rises between 10 % and 50 % of the run, and the masks harden with it; at
+# 70 % they are frozen. The weights that stay make up for those that went, while there
+# is a learning rate to do so.
 
 
 def fit(model, callbacks=()):

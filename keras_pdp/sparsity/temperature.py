@@ -40,19 +40,20 @@ class Temperature(abc.ABC):
 class Calibrated(Temperature):
     """`tau = t^2 / kappa`, with the threshold each kernel is heading for.
 
-    Set once and kept: along the ramp the current threshold grows towards `t`, so the
-    mask hardens by itself.
+    Set once and kept. It is the temperature of the gradient, and of what a step
+    computes with while pruning begins; from there the masks harden
+    (`PDPCallback(harden=...)`).
 
     Args:
-        kappa: How hard the mask is, > 0. In benchmarks/STUDY.md 3 and 5 did best, 10
-            lost up to 2.5 points; 100 is as good as hard. Defaults to 5.0.
+        kappa: How hard the mask is, > 0. In benchmarks/STUDY.md 1 to 5 did best, 20
+            lost up to 4 points; 100 is as good as hard. Defaults to 2.0.
 
     Raises:
         TypeError: If `kappa` is no number.
         ValueError: If it is not finite and > 0.
     """
 
-    kappa: float = 5.0
+    kappa: float = 2.0
 
     def __post_init__(self) -> None:
         # Stored as a plain float: JSON knows no numpy numbers.
@@ -96,6 +97,6 @@ def check(temperature: object) -> Temperature:
     if isinstance(temperature, Temperature):
         return temperature
     raise TypeError(
-        "`temperature` should be Calibrated(kappa=5.0) or Absolute(tau). "
+        "`temperature` should be Calibrated(kappa=2.0) or Absolute(tau). "
         f"Received: {temperature!r}."
     )

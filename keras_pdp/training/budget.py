@@ -17,8 +17,8 @@ from keras_pdp.training.wrapper import PDPWrapper
 
 Wrappers = Mapping[str, PDPWrapper]
 
-# Below, the mask is so soft that hardening it costs accuracy; above, as good as hard.
-_KAPPA = (2.0, 100.0)
+# Below, the mask tells hardly a weight from another; above, as good as hard.
+_KAPPA = (0.5, 100.0)
 
 
 def kernels_of(wrappers: Wrappers) -> dict[str, PrunedKernel]:
@@ -274,8 +274,8 @@ def _warn_far_off(kappas: Mapping[str, float]) -> None:
     warnings.warn(
         f"In {len(outside)} of {len(kappas)} kernels kappa = t^2 / tau is below "
         f"{low:g} or above {high:g}, for example {outside[worst]:.3g} in '{worst}': a "
-        "mask below is too soft to be hardened without loss, one above is hard from "
-        "the start. Calibrated(kappa=5.0) sets tau for each kernel.",
+        "mask below hardly tells weights from each other, one above is hard from the "
+        "start. Calibrated(kappa=2.0) sets tau for each kernel.",
         stacklevel=2,
     )
 

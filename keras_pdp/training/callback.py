@@ -40,13 +40,13 @@ class PDPCallback(keras.callbacks.Callback):
 
     The run begins dense. When the schedule leaves 0 the budget is shared out among the
     kernels, once, and each kernel's temperature is set; then every kernel rises to its
-    own target with the schedule; then the masks harden; from `freeze_at` on they are
-    stored and the rest of the run trains with them. A run of any length ends at the
+    own target with the schedule, and its mask hardens; from `freeze_at` on the masks
+    are stored and the rest of the run trains with them. A run of any length ends at the
     target, even one step.
 
-    Soft masks need time at the final sparsity before they are frozen, and freezing
-    takes away what they let through, which the rest of the run makes up for. So the
-    ramp ends early: that matters most with a learning rate that falls to zero.
+    Weights need time at the final sparsity to choose their side before the masks are
+    frozen, and the net needs time after that. So the ramp ends early: that matters most
+    with a learning rate that falls to zero.
 
     Channels (`Channel()`) that hang together in the model's graph, such as both sides
     of a residual sum, are pruned as one: they share one score, the mean of each layer's
@@ -91,11 +91,10 @@ class PDPCallback(keras.callbacks.Callback):
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
             to two fifths of the way from the end of the schedule to that of the run:
             to 0.7 with the default schedule, and with one of epochs or steps.
-        harden: How many times harder the masks are when they are frozen than along the
-            schedule, between 1 and 1e6: from its end on each tau falls to
-            `tau / harden`, geometrically (to the end of the run, where masks are never
-            frozen; not at all with a schedule that does not say when it is
-            `complete`). Defaults to 10.0; 1 leaves the masks as they are.
+        harden: How many times harder the masks are at the final sparsity than when
+            pruning begins, between 1 and 1e6. With the schedule's fraction f, a step
+            computes with the temperature `tau / harden**f`; the gradient stays that of
+            `tau`. Defaults to 100.0; 1 leaves the masks as they are, as in the paper.
         epochs: Epochs of the whole run, where it is more than one `fit`. Defaults to
             those of `fit`.
         verbose: 1 prints each kernel's target when pruning begins. Defaults to 0.
@@ -129,7 +128,7 @@ class PDPCallback(keras.callbacks.Callback):
         allocation: Allocation | Mapping[str, float] = lamp,
         cost: Cost = costs.parameters,
         freeze_at: Moment | TwoFifthsOfTheRest | None = TWO_FIFTHS_OF_THE_REST,
-        harden: float = 10.0,
+        harden: float = 100.0,
         epochs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -164,6 +163,8 @@ class PDPCallback(keras.callbacks.Callback):
         self._hardness: dict[str, float] = {}
         self._targets: dict[str, int] = {}
         self._kernels: dict[str, PrunedKernel] = {}
+        # With the scales that follow channels, which harden with them.
+        self._gated: dict[str, PrunedKernel] = {}
         # How channels hang together, once the model is built, and their gates.
         self._coupling: Coupling | None = None
         self._followed = False
@@ -197,7 +198,12 @@ class PDPCallback(keras.callbacks.Callback):
         self._kernels = budget.kernels_of(self._wrappers)
         self._targets = {n: number(k.target) for n, k in self._kernels.items()}
         self._pruned = {n: number(k.pruned) for n, k in self._kernels.items()}
-        self._hardness = {n: number(k.hardness) for n, k in self._kernels.items()}
+        self._gated = {
+            f"{name}/{kernel.name}": kernel
+            for name, wrapper in self._wrappers.items()
+            for kernel in wrapper.gated
+        }
+        self._hardness = {n: number(k.hardness) for n, k in self._gated.items()}
         return {n: self._targets[n] / k.units for n, k in self._kernels.items()}
 
     def update(self, position: Position | float) -> None:
@@ -219,7 +225,7 @@ class PDPCallback(keras.callbacks.Callback):
             return
         if self._pruned is None and not self._begin():
             return
-        self._raise_to(self._fraction, self._hardness_at(position))
+        self._raise_to(self._fraction)
         tail = self.freeze_at is not None and schedules.reached(
             self.freeze_at, position
         )
@@ -339,20 +345,13 @@ class PDPCallback(keras.callbacks.Callback):
         coupling = self._coupled_channels()
         budget.warn_if_other(self.model, self._wrappers, self._budget, coupling)
 
-    def _hardness_at(self, position: Position) -> float:
-        """1 while the sparsity still rises, as in a run that was begun again."""
-        if self._fraction < 1.0:
-            return 1.0
-        begin = self.schedule.complete
-        wanted = hardening.hardness(self.harden, begin, self.freeze_at, position)
-        # As the variables hold it, or it would always be a little more than theirs.
-        return float(np.float32(wanted))
-
-    def _raise_to(self, fraction: float, hardness: float) -> None:
+    def _raise_to(self, fraction: float) -> None:
         """Sets the counts that have risen, and hardens the masks that are softer."""
         assert self._pruned is not None
         wanted = {n: round(fraction * target) for n, target in self._targets.items()}
         risen = {n: p for n, p in wanted.items() if p > self._pruned[n]}
+        # As the variables hold it, or it would always be a little more than theirs.
+        hardness = float(np.float32(hardening.hardness(self.harden, fraction)))
         # Nothing reads it once they are frozen.
         softer = [
             n for n, h in self._hardness.items() if not self._frozen and hardness > h
@@ -364,10 +363,10 @@ class PDPCallback(keras.callbacks.Callback):
             put(self._kernels[name].pruned, pruned)
             self._pruned[name] = pruned
         for name in softer:
-            put(self._kernels[name].hardness, hardness)
+            put(self._gated[name].hardness, hardness)
             self._hardness[name] = hardness
         if not self._frozen:
-            self._gates.raise_to(fraction, max(self._hardness.values(), default=1.0))
+            self._gates.raise_to(fraction)
 
     def _coupled_channels(self) -> Coupling | None:
         """Found once; a model without a known input is built by its first batch."""

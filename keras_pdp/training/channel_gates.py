@@ -28,13 +28,8 @@ class ChannelGates:
         # Sparsity never falls: what is pruned in a restored model stays so.
         self._pruned = [_pruned_now(group) for group in self.groups]
 
-    def raise_to(self, fraction: float, hardness: float = 1.0) -> None:
-        """Opens and closes the gates for a fraction of the final sparsity.
-
-        Args:
-            fraction: In [0, 1].
-            hardness: What the temperatures are divided by.
-        """
+    def raise_to(self, fraction: float) -> None:
+        """Sets the gates for a fraction of the final sparsity, in [0, 1]."""
         wanted = [round(fraction * goal) for goal in self._goals]
         self._pruned = [max(pair) for pair in zip(wanted, self._pruned, strict=True)]
         if not any(self._pruned):
@@ -44,12 +39,11 @@ class ChannelGates:
         margins = {key: np.full(n, _OPEN, "float32") for key, n in units.items()}
         shares = {key: np.zeros(n, "float32") for key, n in units.items()}
         keeps = {key: np.ones(n, bool) for key, n in units.items()}
-        for group, pruned, calibrated in zip(
+        for group, pruned, tau in zip(
             self.groups, self._pruned, self._taus, strict=True
         ):
             if not pruned:
                 continue
-            tau = calibrated / hardness
             scores = group.scores(squares)
             margin = (scores - cut(scores, pruned)) / tau
             margin = np.clip(margin, -_STEEPEST, _STEEPEST)

@@ -106,6 +106,24 @@ def with_gradient(
     return tf.custom_gradient(both)
 
 
+def learning_as(values: list[Any], soft: Callable[[], list[Any]]) -> list[Any]:
+    """The values, with the gradients of other, similar ones.
+
+    On TensorFlow the values as they are: `with_gradient` sees to their gradients.
+
+    Args:
+        values: What is computed with.
+        soft: Gives what they learn by.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return values
+    # Exactly 0 where the value is, and else the value to rounding.
+    return [
+        learns + ops.stop_gradient(value - learns)
+        for value, learns in zip(values, soft(), strict=True)
+    ]
+
+
 def computed_again(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The function, of which nothing is kept for its gradient but its argument.
 

@@ -4,6 +4,11 @@ Functions of tensors alone, so that kernels of one shape share what is traced of
 In each of three phases (`PrunedKernel.phase`): before pruning begins the kernel itself,
 then the kernel times its mask, then the kernel times the stored mask. At sparsity 0 and
 when frozen no threshold is computed.
+
+Between the first and the last the mask hardens, while the gradient stays that of the
+soft one: `w' = m_h(w) w` with `m_h = sigmoid(h (w^2 - t^2) / tau)` and a hardness `h`
+that rises, and `dw'/dw` as if `h` were 1. What is computed with is soon what will ship,
+and weights near the cut go on being told on which side they should be.
 """
 
 import functools
@@ -19,6 +24,7 @@ from keras_pdp.training.compiled import (
     choose,
     compiled,
     computed_again,
+    learning_as,
     pulled_back,
 )
 
@@ -28,6 +34,7 @@ def soft(
     phase: Tensor,
     pruned: Tensor,
     tau: Tensor,
+    hardness: Tensor,
     stored: Tensor,
     *,
     granularity: Granularity,
@@ -39,7 +46,8 @@ def soft(
         w: The kernel, as the layer stores it.
         phase: int32 scalar tensor.
         pruned: int32 scalar tensor, units pruned now.
-        tau: float32 scalar tensor, the temperature.
+        tau: float32 scalar tensor, the temperature of the gradient.
+        hardness: float32 scalar tensor, what tau is divided by to compute with.
         stored: bool tensor of the kernel's shape, the mask in use once frozen.
         granularity: How the kernel is cut.
         layout: How it is stored.
@@ -51,7 +59,7 @@ def soft(
 
     def masked() -> tuple[Tensor, Tensor]:
         program = compiled(_product_at_cut, **_static(granularity, layout))
-        product, t = program(_shared(w, granularity, layout), pruned, tau)
+        product, t = program(_shared(w, granularity, layout), pruned, tau, hardness)
         return ops.reshape(product, w.shape), t
 
     return choose(
@@ -76,7 +84,10 @@ def soft_gradient(
     granularity: Granularity,
     layout: Layout,
 ) -> Tensor:
-    """The kernel's gradient from that of `soft`, whose arguments these are."""
+    """The kernel's gradient from that of `soft`, whose arguments these are.
+
+    The soft mask's: `upstream * (m + (2 w^2 / tau) m (1 - m))` for single weights.
+    """
 
     def masked() -> Tensor:
         program = compiled(_product_gradient, **_static(granularity, layout))
@@ -142,16 +153,24 @@ def _static(granularity: Granularity, layout: Layout) -> dict[str, Hashable]:
 
 
 def _product_at_cut(
-    w: Tensor, pruned: Tensor, tau: Tensor, *, granularity: Granularity, layout: Layout
+    w: Tensor,
+    pruned: Tensor,
+    tau: Tensor,
+    hardness: Tensor,
+    *,
+    granularity: Granularity,
+    layout: Layout,
 ) -> tuple[Tensor, Tensor]:
     """The kernel times its mask, and the threshold."""
     t = mask.soft_cut(layout.bring(w), pruned, granularity)
     product = functools.partial(
-        _product, t=t, pruned=pruned, tau=tau, granularity=granularity, layout=layout
+        _product, t=t, pruned=pruned, granularity=granularity, layout=layout
     )
     # Computed again for its gradient, as it is cheap but for the threshold: kept until
     # then it would take ten times the kernel's memory, for every kernel of the model.
-    return computed_again(product)(w), t
+    learns = computed_again(functools.partial(product, tau=tau))
+    (masked,) = learning_as([product(w, tau=tau / hardness)], lambda: [learns(w)])
+    return masked, t
 
 
 def _product_gradient(

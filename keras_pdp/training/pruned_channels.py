@@ -1,5 +1,6 @@
 """The output channels of a kernel, with all that goes with a channel when it goes."""
 
+import functools
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training.compiled import (
     choose,
     compiled,
+    learning_as,
     pulled_back,
     read,
     with_gradient,
@@ -117,6 +119,7 @@ class PrunedChannels(PrunedKernel):
 
     def _soft_gated(self, given: list[Tensor], frozen: Tensor) -> list[Tensor]:
         phase, keep = self.phase(frozen), read(self.keep)
+        hardness = read(self.hardness)
         # The statistics that a normalisation gathers are not scaled.
         end = 1 + len(self.beside)
         static: dict[str, Hashable] = {
@@ -131,8 +134,9 @@ class PrunedChannels(PrunedKernel):
         def value(*given: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
             def gated() -> Any:
                 margin, share = self._margin(given[0])
-                soft = compiled(_gated, **static)(margin, share, *given[:end])
-                return [*soft, *given[end:]], (margin, share)
+                program = compiled(_gated, **static)
+                through = program(hardness, margin, share, *given[:end])
+                return [*through, *given[end:]], (margin, share)
 
             return choose(
                 phase,
@@ -165,7 +169,7 @@ class PrunedChannels(PrunedKernel):
         return ops.cond(
             self._is_coupled,
             lambda: (read(self.margin), read(self.share)),
-            lambda: own(w, read(self.pruned), self.tau_now()),
+            lambda: own(w, read(self.pruned), read(self.tau)),
         )
 
     def _silenced(self, given: Sequence[Tensor], keep: Tensor) -> list[Tensor]:
@@ -241,14 +245,38 @@ def _own_margin(
 
 
 def _gated(
+    hardness: Tensor,
     margin: Tensor,
     share: Tensor,
     *given: Tensor,
     layout: Layout,
     shapes: tuple[tuple[int, ...], ...],
 ) -> list[Tensor]:
-    """The kernel and what stands beside it, times the gate of each channel."""
+    """The kernel and what stands beside it, times the gate of each channel.
+
+    The gate hardens, while the gradients stay those of the soft one.
+    """
+    through = _times(given, ops.sigmoid(margin * hardness), shapes)
+    return learning_as(
+        through,
+        lambda: _softly_gated(margin, share, *given, layout=layout, shapes=shapes),
+    )
+
+
+def _softly_gated(
+    margin: Tensor,
+    share: Tensor,
+    *given: Tensor,
+    layout: Layout,
+    shapes: tuple[tuple[int, ...], ...],
+) -> list[Tensor]:
     gate = mask.coupled_mask(_mean_square(given[0], layout), margin, share)
+    return _times(given, gate, shapes)
+
+
+def _times(
+    given: Sequence[Tensor], gate: Tensor, shapes: Sequence[tuple[int, ...]]
+) -> list[Tensor]:
     return [
         scaled(value, ops.reshape(gate, shape))
         for value, shape in zip(given, shapes, strict=True)
@@ -264,11 +292,8 @@ def _gated_gradient(
 ) -> list[Tensor]:
     given = given_and_upstream[: len(shapes)]
     upstream = given_and_upstream[len(shapes) :]
-
-    def gated(*given: Tensor) -> list[Tensor]:
-        return _gated(margin, share, *given, layout=layout, shapes=shapes)
-
-    return pulled_back(gated, list(given), list(upstream))
+    soft = functools.partial(_softly_gated, margin, share, layout=layout, shapes=shapes)
+    return pulled_back(soft, list(given), list(upstream))
 
 
 def _own_hard(w: Tensor, pruned: Tensor, *, layout: Layout) -> Tensor:

@@ -30,7 +30,8 @@ class PrunedKernel:
     * `target`: int32 scalar, units pruned at the end; -1 until the budget is shared.
     * `pruned`: int32 scalar, units pruned now.
     * `tau`: float32 scalar, the temperature.
-    * `hardness`: float32 scalar, what tau is divided by; 1 until the schedule is over.
+    * `hardness`: float32 scalar, what tau is divided by in the forward pass; it rises
+      with the schedule from 1.
     * `mask`: bool, of the kernel's shape, the mask in use once frozen.
 
     Counts rather than fractions: float32 can't tell 0.9 of 2.4e7 to one weight.
@@ -89,17 +90,19 @@ class PrunedKernel:
         return traced_once(masked_kernel.hard, **self._static)(w, *state)
 
     def _soft(self, w: Tensor, frozen: Tensor) -> Tensor:
-        state = self.phase(frozen), read(self.pruned), self.tau_now(), read(self.mask)
+        phase, pruned, tau = self.phase(frozen), read(self.pruned), read(self.tau)
+        hardness, stored = read(self.hardness), read(self.mask)
 
         def value(w: Tensor) -> tuple[list[Tensor], Tensor]:
-            masked, t = traced_once(masked_kernel.soft, **self._static)(w, *state)
+            soft = traced_once(masked_kernel.soft, **self._static)
+            masked, t = soft(w, phase, pruned, tau, hardness, stored)
             return [masked], t
 
         def gradient(
             upstreams: list[Tensor], given: tuple[Tensor, ...], t: Tensor
         ) -> list[Tensor]:
             back = traced_once(masked_kernel.soft_gradient, **self._static)
-            return [back(*upstreams, *given, t, *state)]
+            return [back(*upstreams, *given, t, phase, pruned, tau, stored)]
 
         return with_gradient(value, gradient)(w)[0]
 
@@ -112,10 +115,6 @@ class PrunedKernel:
     def covers(self) -> tuple[keras.Variable, ...]:
         """The variables that are masked."""
         return (self.variable,)
-
-    def tau_now(self) -> Tensor:
-        """The temperature of this step."""
-        return read(self.tau) / read(self.hardness)
 
     @property
     def _tau_shape(self) -> tuple[int, ...]:

@@ -29,7 +29,8 @@ class PDPWrapper(keras.layers.Layer):
     """Prunes the kernels of a layer by parameter-free differentiable pruning.
 
     In training the layer computes with `m(w) * w`, the soft mask of
-    `keras_pdp.sparsity.mask`; in evaluation and prediction with the hard mask, so that
+    `keras_pdp.sparsity.mask`, which hardens with the schedule while the gradient stays
+    that of the soft one; in evaluation and prediction with the hard mask, so that
     validation measures what will ship; once frozen with the stored mask in both. At
     sparsity 0, where every wrapper starts, it is the layer itself. `PDPCallback` moves
     the sparsity; `strip` gives the plain layer back.

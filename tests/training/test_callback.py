@@ -357,37 +357,71 @@ def test_tau_is_calibrated_once_from_the_threshold_ahead():
     assert [float(w.kernels[0].tau.value) for w in pruned_layers(model)] == before
 
 
-def test_masks_harden_from_the_end_of_the_schedule_until_they_freeze():
+def test_masks_harden_with_the_schedule():
     model = net()
-    pdp = PDPCallback(0.5)
+    pdp = PDPCallback(0.5, schedule=Linear(0.1, 0.5))
     pdp.set_model(model)
+    (kernel,) = pruned_layers(model)[0].kernels
     hardness, temperatures = [], []
-    for done in (0.3, 0.5, 0.6, 0.7):
+    for done in (0.1, 0.2, 0.3, 0.5, 0.7):
         pdp.update(done)
-        (kernel,) = pruned_layers(model)[0].kernels
         hardness.append(float(kernel.hardness.value))
-        temperatures.append(float(kernel.tau_now()))
-    assert hardness[:3] == pytest.approx([1.0, 1.0, np.sqrt(10.0)])
-    tau = float(kernel.tau.value)
-    assert temperatures[:3] == pytest.approx([tau, tau, tau / np.sqrt(10.0)])
+        temperatures.append(float(kernel.tau.value))
+    expected = [1.0, np.sqrt(10.0), 10.0, 100.0, 100.0]
+    assert hardness == pytest.approx(expected, rel=1e-6)
+    assert len(set(temperatures[1:])) == 1  # set when pruning begins, and kept
     assert [bool(w.frozen.value) for w in pruned_layers(model)] == [True, True]
 
 
-def test_the_hardened_mask_is_that_of_the_lower_temperature():
+def masks_of(kernel, hardness=1.0):
+    """The mask of a step by the formula, in float64, and the weights."""
+    w = keras.ops.convert_to_numpy(kernel.variable.value).astype("float64")
+    s = np.sort(np.abs(w).ravel())
+    pruned = int(kernel.pruned.value)
+    t = 0.5 * (s[pruned - 1] + s[pruned])
+    margin = (w**2 - t**2) / float(kernel.tau.value)
+    return 1 / (1 + np.exp(-hardness * margin)), w
+
+
+def test_a_step_computes_with_the_hardened_mask():
     model = net()
     pdp = PDPCallback(0.5, harden=4.0)
     pdp.set_model(model)
     pdp.update(0.6)
     for wrapper in pruned_layers(model):
         (kernel,) = wrapper.kernels
-        w = wrapper.layer.get_weights()[0].astype("float64")
-        s = np.sort(np.abs(w).ravel())
-        pruned = int(kernel.pruned.value)
-        t = 0.5 * (s[pruned - 1] + s[pruned])
-        soft = w / (1 + np.exp((t**2 - w**2) * 2.0 / float(kernel.tau.value)))
+        m, w = masks_of(kernel, hardness=4.0)
         x = np.eye(w.shape[0], dtype="float32")
         found = keras.ops.convert_to_numpy(wrapper(x, training=True))
-        np.testing.assert_allclose(found, np.maximum(soft, 0.0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found, np.maximum(m * w, 0.0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("harden", [1.0, 4.0, 1e6])
+def test_and_learns_by_the_soft_one(harden):
+    """One step of gradient descent moves each weight by the soft mask's slope."""
+    kernel_of = layers.Dense(6, use_bias=False, name="only")
+    model = keras.Sequential([keras.Input((8,)), PDPWrapper(kernel_of)])
+    model.compile(keras.optimizers.SGD(1.0), LinearLoss())
+    pdp = PDPCallback(0.5, harden=harden, freeze_at=None)
+    pdp.set_model(model)
+    pdp.update(0.6)
+    (kernel,) = pruned_layers(model)[0].kernels
+    m, w = masks_of(kernel)
+    slope = m + 2 * w**2 / float(kernel.tau.value) * m * (1 - m)
+    g = RNG.normal(size=(8, 6)).astype("float32")
+    model.train_on_batch(np.eye(8, dtype="float32"), g)
+    after = keras.ops.convert_to_numpy(kernel.variable.value)
+    np.testing.assert_allclose(w - after, slope * g, rtol=1e-4, atol=1e-6)
+
+
+class LinearLoss(keras.losses.Loss):
+    """The sum of the outputs times the targets: these are its gradient."""
+
+    def __init__(self):
+        super().__init__(reduction="sum")
+
+    def call(self, y_true, y_pred):
+        return ops.sum(y_true * y_pred, axis=-1)
 
 
 def test_masks_that_shall_not_harden_stay_as_soft_as_they_are():
@@ -399,26 +433,19 @@ def test_masks_that_shall_not_harden_stay_as_soft_as_they_are():
     assert [float(w.kernels[0].hardness.value) for w in pruned_layers(model)] == [1, 1]
 
 
-def test_masks_that_are_never_frozen_are_hardest_at_the_end_of_the_run():
-    model = net()
-    model.fit(X, Y, epochs=4, verbose=0, callbacks=[PDPCallback(0.5, freeze_at=None)])
-    hardness = [float(w.kernels[0].hardness.value) for w in pruned_layers(model)]
-    assert hardness == [10.0, 10.0]
-
-
 def test_a_run_that_starts_again_does_not_soften_its_masks():
     model = net()
     first = PDPCallback(0.5)
     first.set_model(model)
-    first.update(0.6)
+    first.update(0.3)
     (kernel,) = pruned_layers(model)[0].kernels
     hardened = float(kernel.hardness.value)
     again = PDPCallback(0.5)
     again.set_model(model)
-    for done in (0.0, 0.3, 0.52):
+    for done in (0.0, 0.2, 0.3):
         again.update(done)
         assert float(kernel.hardness.value) == hardened > 1.0
-    again.update(0.65)
+    again.update(0.4)
     assert float(kernel.hardness.value) > hardened
 
 

@@ -517,16 +517,26 @@ def test_the_gradient_of_a_coupled_mask_is_that_of_its_formula():
 
 
 def test_coupled_masks_harden():
-    """At half of the time to the freezing, the margins are those of tau / sqrt(10)."""
+    """In a step, with the scales that follow; the margins stay those of tau."""
     model = wrap(residual(), Channel())
-    callback = PDPCallback(0.5)
+    callback = PDPCallback(0.5, schedule=Linear(0.1, 0.5))
     callback.set_model(model)
-    callback.update(0.5)
-    (kernel,) = model.get_layer("a").kernels
-    soft, slope = kernel.margin.numpy(), kernel.share.numpy()
-    callback.update(0.6)
-    np.testing.assert_allclose(kernel.margin.numpy(), soft * np.sqrt(10.0), rtol=1e-5)
-    np.testing.assert_allclose(kernel.share.numpy(), slope * np.sqrt(10.0), rtol=1e-5)
+    callback.update(0.3)
+    gated = [kernel for wrapper in pruned_layers(model) for kernel in wrapper.gated]
+    assert len(gated) > sum(len(w.kernels) for w in pruned_layers(model))
+    for kernel in gated:
+        assert float(kernel.hardness.numpy()) == pytest.approx(10.0)
+        values = {id(each): keras.ops.copy(each) for each in kernel.covers}
+        masked = kernel.masked(values, keras.ops.convert_to_tensor(False), True)
+        margin = kernel.margin.numpy().astype("float64")
+        gate = 1.0 / (1.0 + np.exp(-np.clip(10.0 * margin, -700.0, 700.0)))
+        shape = kernel.layout.along_outputs(tuple(kernel.variable.shape))
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(masked[id(kernel.variable)]),
+            kernel.variable.numpy() * gate.reshape(shape),
+            rtol=1e-4,
+            atol=1e-7,
+        )
 
 
 def test_coupled_masks_of_the_hardest_kind_are_finite():
