@@ -7,6 +7,9 @@ For the scores `s` of one kernel, of which the `p` smallest are to be pruned:
     m  = softmax([t^2, s^2] / tau)[1] = sigmoid((s^2 - t^2) / tau)
     w' = m * w                              what the layer computes with in training
 
+(there with a tau that falls as the sparsity rises, while the gradient's stays, see
+`hardening.py`).
+
 `t` is a constant to the gradient, so that `dw'/dw = m + (2 w^2 / tau) m (1 - m)` for
 single weights. The hard mask, for evaluation and export, keeps by rank.
 
