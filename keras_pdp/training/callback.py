@@ -417,7 +417,7 @@ class PDPCallback(keras.callbacks.Callback):
         elif self.freeze_at and not schedules.reached(self.freeze_at, self._clock.end):
             warnings.warn(
                 f"This run of {self._clock.epochs} epochs ends before freeze_at="
-                f"{self.freeze_at}, so the masks stay soft to its end, and nothing "
+                f"{self.freeze_at}, so the masks change to its end, and nothing "
                 "makes up for what `strip` then takes away. Train for longer, or "
                 "freeze earlier; fractions of the run always fit.",
                 stacklevel=2,
