@@ -1,4 +1,4 @@
-r"""How masks harden while the sparsity rises.
+"""How masks harden while the sparsity rises.
 
 A soft mask lets through some of what it is to remove, and a net leans on that. What is
 taken away at once, in the freezing, a short rest of the run does not bring back. So the
@@ -35,4 +35,4 @@ def hardness(harden: float, fraction: float) -> float:
     Returns:
         A float in [1, harden].
     """
-    return min(harden**fraction, harden)
+    return harden**fraction

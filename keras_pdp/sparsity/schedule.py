@@ -327,6 +327,17 @@ def check_in_fractions(schedule: Schedule, freeze_at: Moment | None) -> None:
         )
 
 
+def fraction_at(schedule: Schedule, position: Position) -> float:
+    """What the schedule gives; raises where it is no fraction, as one's own may be."""
+    fraction = schedule(position)
+    if not 0.0 <= fraction <= 1.0:
+        raise ValueError(
+            "A schedule should give the fraction of the final sparsity, in [0, 1]. "
+            f"Received: {fraction!r} from {schedule!r} at {position!r}."
+        )
+    return fraction
+
+
 def check_order(schedule: Schedule, freeze_at: Moment) -> None:
     """Raises where masks would be frozen before the schedule has ended."""
     end = schedule.complete

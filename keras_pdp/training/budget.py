@@ -5,11 +5,13 @@ import warnings
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 
 from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.allocation import Allocation, Candidates
 from keras_pdp.training import channel_budget
 from keras_pdp.training.channel_budget import Plan
+from keras_pdp.training.compiled import number
 from keras_pdp.training.cost import Cost
 from keras_pdp.training.coupling import OUTPUT, Coupling
 from keras_pdp.training.pruned_kernel import PrunedKernel
@@ -166,6 +168,26 @@ def warn_if_other(
         removed = sum(kernel.removed_at_target() for kernel in kernels.values())
         coarsest = max(kernel.size / kernel.units for kernel in kernels.values())
         _warn_keeps(budget.sparsity, removed / size, coarsest / size)
+
+
+def warn_if_harder(wrappers: Wrappers, harden: float) -> None:
+    """Masks that are harder than a later callback asks for stay so."""
+    hardest = max(
+        (
+            number(kernel.hardness)
+            for wrapper in wrappers.values()
+            if not number(wrapper.frozen)
+            for kernel in wrapper.gated
+        ),
+        default=1.0,
+    )
+    if hardest > np.float32(harden):
+        warnings.warn(
+            f"The model's masks are {hardest:.4g} times harder than when its pruning "
+            f"began, as they were set before, and keep that; PDPCallback has "
+            f"harden={harden!r}. To prune by that, begin anew with wrap(strip(model)).",
+            stacklevel=2,
+        )
 
 
 def _plan(wrappers: Wrappers, budget: Budget, coupling: Coupling) -> Plan:

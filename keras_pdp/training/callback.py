@@ -214,13 +214,14 @@ class PDPCallback(keras.callbacks.Callback):
 
         Raises:
             ValueError: If a weight is NaN or Inf when pruning begins or masks freeze,
-                or a number is given to a schedule of epochs or steps.
+                a number is given to a schedule of epochs or steps, or the schedule
+                gives no fraction.
         """
         if not isinstance(position, Position):
             done = validation.real("position", position)
             schedules.check_in_fractions(self.schedule, self.freeze_at)
             position = Position(epoch=done, step=done, epochs=1)
-        self._fraction = self.schedule(position)
+        self._fraction = schedules.fraction_at(self.schedule, position)
         if self._fraction <= 0.0:
             return
         if self._pruned is None and not self._begin():
@@ -267,13 +268,16 @@ class PDPCallback(keras.callbacks.Callback):
             coupling = self._coupled_channels()
             budget.check_budget(self._wrappers, self._budget, coupling)
             self._compare()
-        optimizer_state.build(self.model)
         self._warn_if_too_short()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._clock.begin_epoch(epoch)
         self._pruned, self._frozen = None, False
         self.update(self._clock.now)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        # Not before: what is trainable may change as late as when an epoch begins.
+        optimizer_state.build(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if threading.get_ident() != self._thread:
@@ -344,6 +348,7 @@ class PDPCallback(keras.callbacks.Callback):
         self._compared = True
         coupling = self._coupled_channels()
         budget.warn_if_other(self.model, self._wrappers, self._budget, coupling)
+        budget.warn_if_harder(self._wrappers, self.harden)
 
     def _raise_to(self, fraction: float) -> None:
         """Sets the counts that have risen, and hardens the masks that are softer."""
@@ -356,7 +361,8 @@ class PDPCallback(keras.callbacks.Callback):
         softer = [
             n for n, h in self._hardness.items() if not self._frozen and hardness > h
         ]
-        if not risen and not softer and not self._gates.groups:
+        gated = bool(self._gates.groups) and not self._frozen
+        if not risen and not softer and not gated:
             return
         self._sync()
         for name, pruned in risen.items():
@@ -365,7 +371,7 @@ class PDPCallback(keras.callbacks.Callback):
         for name in softer:
             put(self._gated[name].hardness, hardness)
             self._hardness[name] = hardness
-        if not self._frozen:
+        if gated:
             self._gates.raise_to(fraction)
 
     def _coupled_channels(self) -> Coupling | None:
@@ -406,7 +412,8 @@ class PDPCallback(keras.callbacks.Callback):
         self.model  # noqa: B018
 
     def _warn_if_too_short(self) -> None:
-        self._fraction = self._reach = self.schedule(self._clock.end)
+        self._fraction = schedules.fraction_at(self.schedule, self._clock.end)
+        self._reach = self._fraction
         if self._reach < 1.0:
             warnings.warn(
                 f"In this run of {self._clock.epochs} epochs {self.schedule} comes to "

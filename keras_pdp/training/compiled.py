@@ -56,13 +56,13 @@ def traced_once(function: Program, **static: Hashable) -> Program:
     """The function with its static arguments bound, traced once on TensorFlow.
 
     There a layer's `call` is traced anew in every function that it is part of, twice in
-    most first steps of `fit`, and that for each layer: where a choice among branches is
-    part of it, this takes longer than tracing the layer. Kernels of one shape share the
-    function, which TensorFlow puts in the place of its calls when it runs.
+    a first step that makes variables, and that for each layer: where a choice among
+    branches is part of it, this takes longer than tracing the layer. Kernels of one
+    shape share the function, which TensorFlow puts in the place of its calls when it
+    runs.
 
     Args:
-        function: A pure function of tensors, at module level, whose gradient nobody
-            asks for.
+        function: A pure function of tensors, at module level.
         **static: Its arguments that are no tensors; hashable.
 
     Returns:

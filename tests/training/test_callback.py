@@ -414,6 +414,33 @@ def test_and_learns_by_the_soft_one(harden):
     np.testing.assert_allclose(w - after, slope * g, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("granularity", [NofM(2, 4), Block((2, 2)), Channel()])
+def test_units_of_several_weights_learn_by_the_soft_mask(granularity):
+    """A step moves them the same way, however hard the mask it computes with."""
+    g = RNG.normal(size=(8, 8)).astype("float32")
+    start = RNG.normal(size=(8, 8)).astype("float32")
+
+    def moved(harden):
+        only = layers.Dense(8, use_bias=False)
+        model = keras.Sequential([keras.Input((8,)), PDPWrapper(only, granularity)])
+        only.kernel.assign(start)
+        model.compile(keras.optimizers.SGD(1.0), LinearLoss())
+        nofm = isinstance(granularity, NofM)
+        pdp = PDPCallback(None if nofm else 0.5, harden=harden, freeze_at=None)
+        pdp.set_model(model)
+        pdp.update(0.6)
+        (kernel,) = pruned_layers(model)[0].kernels
+        output = keras.ops.convert_to_numpy(model(np.eye(8), training=True))
+        model.train_on_batch(np.eye(8, dtype="float32"), g)
+        return output, start - keras.ops.convert_to_numpy(kernel.variable.value)
+
+    (soft, by_soft), (hard, by_hard) = moved(1.0), moved(1e6)
+    assert 0 < np.count_nonzero(hard == 0.0) < 64
+    assert np.count_nonzero(soft == 0.0) == 0
+    np.testing.assert_allclose(by_hard, by_soft, rtol=1e-5, atol=1e-6)
+    assert np.count_nonzero(by_hard) == 64
+
+
 class LinearLoss(keras.losses.Loss):
     """The sum of the outputs times the targets: these are its gradient."""
 
@@ -431,6 +458,28 @@ def test_masks_that_shall_not_harden_stay_as_soft_as_they_are():
     for done in (0.3, 0.6, 0.7, 1.0):
         pdp.update(done)
     assert [float(w.kernels[0].hardness.value) for w in pruned_layers(model)] == [1, 1]
+
+
+def test_masks_that_are_harder_than_asked_for_are_named():
+    model = net()
+    first = PDPCallback(0.5)
+    first.set_model(model)
+    first.update(0.3)
+    later = PDPCallback(0.5, harden=2.0)
+    later.set_model(model)
+    with pytest.warns(UserWarning, match=r"56.23 times harder .* harden=2.0"):
+        later.update(0.3)
+
+
+def test_a_schedule_that_gives_no_fraction_is_refused():
+    class TooFar(Linear):
+        def __call__(self, position):
+            return 1.5
+
+    pdp = PDPCallback(0.5, schedule=TooFar(0.0, 0.5))
+    pdp.set_model(net())
+    with pytest.raises(ValueError, match=r"in \[0, 1\]\. Received: 1.5 from .*TooFar"):
+        pdp.update(0.3)
 
 
 def test_a_run_that_starts_again_does_not_soften_its_masks():

@@ -531,12 +531,14 @@ def test_coupled_masks_harden():
         margin = kernel.margin.numpy().astype("float64")
         gate = 1.0 / (1.0 + np.exp(-np.clip(10.0 * margin, -700.0, 700.0)))
         shape = kernel.layout.along_outputs(tuple(kernel.variable.shape))
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(masked[id(kernel.variable)]),
-            kernel.variable.numpy() * gate.reshape(shape),
-            rtol=1e-4,
-            atol=1e-7,
-        )
+        for each in kernel.covers:
+            own = gate.reshape(shape) if each is kernel.variable else gate
+            np.testing.assert_allclose(
+                keras.ops.convert_to_numpy(masked[id(each)]),
+                each.numpy() * own,
+                rtol=1e-4,
+                atol=1e-7,
+            )
 
 
 def test_coupled_masks_of_the_hardest_kind_are_finite():

@@ -240,6 +240,46 @@ def test_the_optimizer_is_as_keras_makes_it():
     assert ours == keras_made
 
 
+@pytest.mark.tensorflow("its step applies gradients of a GradientTape")
+def test_a_step_of_ones_own_may_train_more_than_the_model():
+    import tensorflow as tf
+
+    factor = keras.Variable(1.0, name="factor")
+
+    class Own(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                error = factor.value * (self(x, training=True) - y)
+                loss = tf.reduce_mean(error**2)
+            trained = [*self.trainable_variables, factor]
+            gradients = tape.gradient(loss, [each.value for each in trained])
+            self.optimizer.apply_gradients(zip(gradients, trained, strict=True))
+            return {"loss": loss}
+
+    inputs = keras.Input((16,))
+    model = Own(inputs, PDPWrapper(layers.Dense(1))(inputs))
+    model.compile("sgd")
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.5)])
+    assert float(factor.value) != 1.0
+
+
+def test_layers_may_be_unfrozen_when_the_training_begins():
+    """By a callback after ours: the optimizer is made for what is trained then."""
+    model = net()
+    model.layers[0].trainable = False
+    before = [np.array(w) for w in model.get_weights()]
+    model.compile("adam", "mse")
+
+    class Unfreeze(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.layers[0].trainable = True
+
+    callbacks = [PDPCallback(0.5), Unfreeze()]
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=callbacks)
+    assert (model.get_weights()[0] != before[0]).any()
+
+
 def test_a_model_that_its_first_batch_builds_has_its_whole_optimizer():
     model = keras.Sequential([PDPWrapper(layers.Dense(8)), layers.Dense(1)])
     model.compile("adam", "mse")
@@ -263,6 +303,7 @@ def test_kernels_of_as_many_weights_share_what_is_compiled():
         model.fit(x, y, epochs=4, verbose=0, callbacks=[PDPCallback(0.5)])
 
     programs._compiled.cache_clear()
+    programs._traced.cache_clear()
     trained_on(11)
     alone = count()
     assert alone > 0
