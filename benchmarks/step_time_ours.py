@@ -28,7 +28,8 @@ def _ours(task: Task) -> tuple[Training, Any]:
     step = compiled_step(model, task, keras)
 
     def first() -> None:
-        optimizer_state.build(model)  # as the callback does when `fit` begins
+        # As the callback does in `fit`, but for Keras's `train_on_batch` nobody does.
+        optimizer_state.build(model)
         step()
 
     steps = itertools.chain([first], itertools.repeat(step))

@@ -235,8 +235,8 @@ else:
 # Widths are kept at multiples of 8: libraries compute channels in blocks of 8 or 16
 # and fill up what is missing. The fine-tuning's steps are shorter for it too.
 #
-# A temperature lower than the default's makes the gates almost hard: the normalisations
-# behind them then gather the statistics of the net that is left.
+# The gates are almost hard from the start, where by default they harden along the ramp:
+# the normalisations behind them then gather the statistics of the net that is left.
 
 wrapped = wrap(original, Channel(round_to=8), temperature=Calibrated(50.0))
 pruning = PDPCallback(
