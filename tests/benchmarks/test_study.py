@@ -10,9 +10,15 @@ from benchmarks import study
 from benchmarks.accuracy_store import Piece
 from benchmarks.accuracy_targets import DENSE, Weights
 from benchmarks.accuracy_task import train
-from benchmarks.study_parts import BudgetWrapper, RisingKappa, soft_weights, taught
+from benchmarks.study_parts import (
+    BudgetWrapper,
+    HardForward,
+    RisingKappa,
+    soft_weights,
+    taught,
+)
 from benchmarks.study_variants import BASE_NAME, QUESTIONS, VARIANTS, inner
-from keras_pdp import PDPCallback, pruned_layers, strip
+from keras_pdp import PDPCallback, PDPWrapper, pruned_layers, strip
 from keras_pdp.training.compiled import number
 from tests.benchmarks.test_accuracy import CASE, task
 
@@ -35,6 +41,36 @@ def test_the_last_of_each_question_reaches_the_target(name):
     kernels = [w for w in train(given, prepared(name)).weights if w.ndim == 2]
     zeros = sum(np.count_nonzero(kernel == 0) for kernel in kernels)
     assert zeros == sum(kernel.size for kernel in kernels) // 2
+
+
+def test_hard_forward_computes_with_hard_masks_and_learns_by_soft_ones():
+    x = np.eye(8, dtype="float32")
+    start, target = np.random.default_rng(0).normal(size=(2, 8, 6)).astype("float32")
+
+    def stepped(wrapper):
+        dense = keras.layers.Dense(6, use_bias=False)
+        model = keras.Sequential([keras.Input((8,)), wrapper(dense)])
+        dense.kernel.assign(start)
+        model.compile(keras.optimizers.SGD(1.0), SumOfProducts())
+        pdp = PDPCallback(0.5, harden=1.0, freeze_at=None)
+        pdp.set_model(model)
+        pdp.update(0.6)
+        output = ops.convert_to_numpy(model(x, training=True))
+        model.train_on_batch(x, target)
+        return output, ops.convert_to_numpy(dense.kernel.value)
+
+    (hard, after), (soft, expected) = stepped(HardForward), stepped(PDPWrapper)
+    largest = np.abs(start) >= np.sort(np.abs(start).ravel())[24]
+    np.testing.assert_array_equal(hard, start * largest)
+    assert not np.allclose(hard, soft)
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
+
+
+class SumOfProducts(keras.losses.Loss):
+    """Its gradient in the outputs are the targets, whatever the outputs are."""
+
+    def call(self, y_true, y_pred):
+        return ops.sum(y_true * y_pred, axis=-1)
 
 
 @pytest.mark.parametrize("name", ["rising", "soft-to-hard", "budgeted"])
