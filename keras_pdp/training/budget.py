@@ -184,7 +184,7 @@ def warn_if_harder(wrappers: Wrappers, harden: float) -> None:
     if hardest > np.float32(harden):
         warnings.warn(
             f"The model's masks are {hardest:.4g} times harder than when its pruning "
-            f"began, as they were set before, and keep that; PDPCallback has "
+            "began, as they were set before, and keep that; PDPCallback has "
             f"harden={harden!r}. To prune by that, begin anew with wrap(strip(model)).",
             stacklevel=2,
         )

@@ -341,7 +341,7 @@ class PDPCallback(keras.callbacks.Callback):
         return True
 
     def _compare(self) -> None:
-        """Warns, once, where the model keeps targets of another budget."""
+        """Warns, once, where the model keeps what another callback has set."""
         kernels = budget.kernels_of(self._wrappers).values()
         if self._compared or not all(kernel.has_target for kernel in kernels):
             return
@@ -361,8 +361,8 @@ class PDPCallback(keras.callbacks.Callback):
         softer = [
             n for n, h in self._hardness.items() if not self._frozen and hardness > h
         ]
-        gated = bool(self._gates.groups) and not self._frozen
-        if not risen and not softer and not gated:
+        coupled = bool(self._gates.groups) and not self._frozen
+        if not risen and not softer and not coupled:
             return
         self._sync()
         for name, pruned in risen.items():
@@ -371,7 +371,7 @@ class PDPCallback(keras.callbacks.Callback):
         for name in softer:
             put(self._gated[name].hardness, hardness)
             self._hardness[name] = hardness
-        if gated:
+        if coupled:
             self._gates.raise_to(fraction)
 
     def _coupled_channels(self) -> Coupling | None:

@@ -21,6 +21,7 @@ from benchmarks.study_variants import BASE_NAME, QUESTIONS, VARIANTS, inner
 from keras_pdp import PDPCallback, PDPWrapper, pruned_layers, strip
 from keras_pdp.training.compiled import number
 from tests.benchmarks.test_accuracy import CASE, task
+from tests.training.test_callback import LinearLoss
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:In . of . kernels kappa"),
@@ -51,7 +52,7 @@ def test_hard_forward_computes_with_hard_masks_and_learns_by_soft_ones():
         dense = keras.layers.Dense(6, use_bias=False)
         model = keras.Sequential([keras.Input((8,)), wrapper(dense)])
         dense.kernel.assign(start)
-        model.compile(keras.optimizers.SGD(1.0), SumOfProducts())
+        model.compile(keras.optimizers.SGD(1.0), LinearLoss())
         pdp = PDPCallback(0.5, harden=1.0, freeze_at=None)
         pdp.set_model(model)
         pdp.update(0.6)
@@ -64,13 +65,6 @@ def test_hard_forward_computes_with_hard_masks_and_learns_by_soft_ones():
     np.testing.assert_array_equal(hard, start * largest)
     assert not np.allclose(hard, soft)
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
-
-
-class SumOfProducts(keras.losses.Loss):
-    """Its gradient in the outputs are the targets, whatever the outputs are."""
-
-    def call(self, y_true, y_pred):
-        return ops.sum(y_true * y_pred, axis=-1)
 
 
 @pytest.mark.parametrize("name", ["rising", "soft-to-hard", "budgeted"])
