@@ -107,19 +107,19 @@ NETS = {
     net.name: net
     for net in (
         Net("small", "small convolution net", small, 128, 150, 1.05),
-        Net("resnet20", "ResNet-20", resnet20, 128, 20, 1.05),
+        Net("resnet20", "ResNet-20", resnet20, 128, 40, 1.05),
         Net(
             "mobilenet",
             "MobileNetV1-224",
             mobilenet,
             32,
-            6,
+            8,
             1.05,
             _SLOW.format(name="mobilenet"),
         ),
-        Net("transformer", "two BERT-base blocks", transformer, 8, 12, 1.09),
-        Net("mlp", "MLP", mlp, 16, 30, 1.25),
-        Net("mlp128", "MLP, larger batch", mlp, 128, 15, 1.25),
+        Net("transformer", "two BERT-base blocks", transformer, 8, 30, 1.09),
+        Net("mlp", "MLP", mlp, 16, 60, 1.25),
+        Net("mlp128", "MLP, larger batch", mlp, 128, 40, 1.25),
     )
 }
 # What `--short` runs.

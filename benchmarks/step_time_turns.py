@@ -9,7 +9,7 @@ Row = dict[str, Any]
 DENSE = "dense"
 SKIPPED = 1  # turns, after the first steps
 # A training whose steps have taken so long takes no more of them, once it has some.
-SECONDS, LEAST = 12.0, 3
+SECONDS, LEAST = 30.0, 3
 
 
 def in_turn(

@@ -71,6 +71,11 @@ def traced_once(function: Program, **static: Hashable) -> Program:
     return _by_signature(function, static, _traced)
 
 
+def has_own_gradients() -> bool:
+    """Whether `with_gradient` sees to gradients; else the backend does."""
+    return keras.backend.backend() == "tensorflow"
+
+
 def with_gradient(
     value: Callable[..., tuple[Any, Any]], gradient: Callable[[Any, Any, Any], Any]
 ) -> Callable[..., Any]:
@@ -87,7 +92,7 @@ def with_gradient(
     Returns:
         A function of the tensors -> the list of values.
     """
-    if keras.backend.backend() != "tensorflow":
+    if not has_own_gradients():
         return lambda *given: value(*given)[0]
     import tensorflow as tf
 
@@ -115,7 +120,7 @@ def learning_as(values: list[Any], soft: Callable[[], list[Any]]) -> list[Any]:
         values: What is computed with.
         soft: Gives what they learn by.
     """
-    if keras.backend.backend() == "tensorflow":
+    if has_own_gradients():
         return values
     # Exactly 0 where the value is, and else the value to rounding.
     return [
@@ -130,13 +135,16 @@ def computed_again(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     On TensorFlow it is as it was: `with_gradient` sees to that, and Keras's
     rematerialisation there has no second derivative.
     """
-    if keras.backend.backend() == "tensorflow":
+    if has_own_gradients():
         return function
     return keras.remat(function)
 
 
 def pulled_back(function: Callable[..., Any], given: Any, upstream: Any) -> Any:
-    """The gradients of what is given from those of `function`; on TensorFlow only."""
+    """The gradients of what is given from those of `function`.
+
+    Only where gradients are our own.
+    """
     import tensorflow as tf
 
     with tf.GradientTape() as tape:

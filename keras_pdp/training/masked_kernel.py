@@ -9,10 +9,16 @@ Between the first and the last the mask hardens, while the gradient stays that o
 soft one: `w' = m_h(w) w` with `m_h = sigmoid(h (w^2 - t^2) / tau)` and a hardness `h`
 that rises, and `dw'/dw` as if `h` were 1. What is computed with is soon what will ship,
 and weights near the cut go on being told on which side they should be.
+
+On TensorFlow the gradient of a kernel of few single weights is a product with the slope
+`dw'/dw`, computed and kept since the forward pass: to start a program of its own for it
+would take longer than its work. Of many weights, and of units whose weights share a
+mask, it is computed again from the threshold, which keeps no memory.
 """
 
 import functools
-from collections.abc import Hashable
+import math
+from collections.abc import Callable, Hashable
 
 import keras
 from keras import ops
@@ -24,9 +30,16 @@ from keras_pdp.training.compiled import (
     choose,
     compiled,
     computed_again,
+    has_own_gradients,
     learning_as,
     pulled_back,
+    traced_once,
+    with_gradient,
 )
+
+# Weights up to which the slope is kept: beyond, to write and read it costs more than a
+# program's start (benchmarks/step_parts.py).
+_FEW = 2**17
 
 
 def soft(
@@ -39,8 +52,8 @@ def soft(
     *,
     granularity: Granularity,
     layout: Layout,
-) -> tuple[Tensor, Tensor]:
-    """The kernel of a training step, and the threshold, which its gradient needs.
+) -> tuple[Tensor, ...]:
+    """The kernel of a training step, and what its gradient needs.
 
     Args:
         w: The kernel, as the layer stores it.
@@ -51,28 +64,86 @@ def soft(
         stored: bool tensor of the kernel's shape, the mask in use once frozen.
         granularity: How the kernel is cut.
         layout: How it is stored.
+
+    Returns:
+        The kernel, the threshold, and the slope where it `keeps_slope`.
     """
     pools = granularity.sizes(layout.shape(tuple(w.shape))).shape[0]
+    few = keeps_slope(w, granularity)
 
-    def no_threshold() -> Tensor:
-        return ops.zeros((pools, 1), "float32")
+    def known(masked: Tensor, slope: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        no_threshold = ops.zeros((pools, 1), "float32")
+        return masked, no_threshold, *([slope()] if few else [])
 
-    def masked() -> tuple[Tensor, Tensor]:
-        program = compiled(_product_at_cut, **_static(granularity, layout))
-        product, t = program(_shared(w, granularity, layout), pruned, tau, hardness)
-        return ops.reshape(product, w.shape), t
+    def soft_now() -> tuple[Tensor, ...]:
+        static = _static(granularity, layout)
+        program = compiled(_product_at_cut, with_slope=few, **static)
+        given = _shared(w, granularity, layout), pruned, tau, hardness
+        product, t, *slope = program(*given)
+        product, *slope = (ops.reshape(each, w.shape) for each in (product, *slope))
+        return product, t, *slope
 
     return choose(
         phase,
         [
-            lambda: (w, no_threshold()),
-            masked,
-            lambda: (ops.where(stored, w, 0.0), no_threshold()),
+            lambda: known(w, lambda: ops.ones_like(w)),
+            soft_now,
+            lambda: known(ops.where(stored, w, 0.0), lambda: ops.cast(stored, w.dtype)),
         ],
     )
 
 
 def soft_gradient(
+    upstream: Tensor,
+    w: Tensor,
+    t: Tensor,
+    slope: Tensor | None,
+    *state: Tensor,
+    granularity: Granularity,
+    layout: Layout,
+) -> Tensor:
+    """The kernel's gradient from that of `soft`; on TensorFlow only.
+
+    The soft mask's: `upstream * (m + (2 w^2 / tau) m (1 - m))` for single weights.
+
+    Args:
+        upstream: The gradient of what `soft` gives.
+        w: The kernel.
+        t: The threshold, from `soft`.
+        slope: From `soft`; None where it keeps none.
+        *state: `phase`, `pruned`, `tau` and `stored`, as `soft` takes them.
+        granularity: How the kernel is cut.
+        layout: How it is stored.
+    """
+    static = {"granularity": granularity, "layout": layout}
+    again = traced_once(_soft_gradient, **static)
+    if slope is None:
+        return again(upstream, w, t, *state)
+
+    def product(upstream: Tensor, w: Tensor) -> tuple[list[Tensor], None]:
+        return [upstream * slope], None
+
+    def second(
+        upstreams: list[Tensor], given: tuple[Tensor, ...], _: None
+    ) -> list[Tensor]:
+        return pulled_back(lambda u, w: again(u, w, t, *state), given, upstreams[0])
+
+    # The slope depends on the kernel, which only its own derivative has to know.
+    return with_gradient(product, second)(upstream, w)[0]
+
+
+def keeps_slope(w: Tensor, granularity: Granularity) -> bool:
+    """Whether `soft` gives the slope `dw'/dw` of each weight too.
+
+    Where weights share a mask the gradient is no product with a slope; and in half
+    precision the slope would be rounded once more than the gradient.
+    """
+    own = keras.backend.standardize_dtype(w.dtype)
+    few = math.prod(w.shape) <= _FEW and own == "float32"
+    return has_own_gradients() and granularity.ignores_axes and few
+
+
+def _soft_gradient(
     upstream: Tensor,
     w: Tensor,
     t: Tensor,
@@ -84,11 +155,6 @@ def soft_gradient(
     granularity: Granularity,
     layout: Layout,
 ) -> Tensor:
-    """The kernel's gradient from that of `soft`, whose arguments these are.
-
-    The soft mask's: `upstream * (m + (2 w^2 / tau) m (1 - m))` for single weights.
-    """
-
     def masked() -> Tensor:
         program = compiled(_product_gradient, **_static(granularity, layout))
         shared = (_shared(each, granularity, layout) for each in (upstream, w))
@@ -160,8 +226,9 @@ def _product_at_cut(
     *,
     granularity: Granularity,
     layout: Layout,
-) -> tuple[Tensor, Tensor]:
-    """The kernel times its mask, and the threshold."""
+    with_slope: bool,
+) -> tuple[Tensor, ...]:
+    """The kernel times its mask, the threshold, and the slope if it is asked for."""
     t = mask.soft_cut(layout.bring(w), pruned, granularity)
     product = functools.partial(
         _product, t=t, pruned=pruned, granularity=granularity, layout=layout
@@ -170,7 +237,9 @@ def _product_at_cut(
     # then it would take ten times the kernel's memory, for every kernel of the model.
     learns = computed_again(functools.partial(product, tau=tau))
     (masked,) = learning_as([product(w, tau=tau / hardness)], lambda: [learns(w)])
-    return masked, t
+    if not with_slope:
+        return masked, t
+    return masked, t, *pulled_back(learns, [w], ops.ones_like(w))
 
 
 def _product_gradient(

@@ -93,16 +93,19 @@ class PrunedKernel:
         phase, pruned, tau = self.phase(frozen), read(self.pruned), read(self.tau)
         hardness, stored = read(self.hardness), read(self.mask)
 
-        def value(w: Tensor) -> tuple[list[Tensor], Tensor]:
+        def value(w: Tensor) -> tuple[list[Tensor], list[Tensor]]:
             soft = traced_once(masked_kernel.soft, **self._static)
-            masked, t = soft(w, phase, pruned, tau, hardness, stored)
-            return [masked], t
+            masked, *kept = soft(w, phase, pruned, tau, hardness, stored)
+            return [masked], kept
 
         def gradient(
-            upstreams: list[Tensor], given: tuple[Tensor, ...], t: Tensor
+            upstreams: list[Tensor], given: tuple[Tensor, ...], kept: list[Tensor]
         ) -> list[Tensor]:
-            back = traced_once(masked_kernel.soft_gradient, **self._static)
-            return [back(*upstreams, *given, t, phase, pruned, tau, stored)]
+            t, *slope = kept
+            state = phase, pruned, tau, stored
+            given = *upstreams, *given, t, slope[0] if slope else None, *state
+            back = masked_kernel.soft_gradient
+            return [back(*given, granularity=self.granularity, layout=self.layout)]
 
         return with_gradient(value, gradient)(w)[0]
 

@@ -396,11 +396,12 @@ def test_a_step_computes_with_the_hardened_mask():
         np.testing.assert_allclose(found, np.maximum(m * w, 0.0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(8, 6), (512, 300)])  # few weights, and many
 @pytest.mark.parametrize("harden", [1.0, 4.0, 1e6])
-def test_and_learns_by_the_soft_one(harden):
+def test_and_learns_by_the_soft_one(harden, shape):
     """One step of gradient descent moves each weight by the soft mask's slope."""
-    kernel_of = layers.Dense(6, use_bias=False, name="only")
-    model = keras.Sequential([keras.Input((8,)), PDPWrapper(kernel_of)])
+    kernel_of = layers.Dense(shape[1], use_bias=False, name="only")
+    model = keras.Sequential([keras.Input((shape[0],)), PDPWrapper(kernel_of)])
     model.compile(keras.optimizers.SGD(1.0), LinearLoss())
     pdp = PDPCallback(0.5, harden=harden, freeze_at=None)
     pdp.set_model(model)
@@ -408,8 +409,8 @@ def test_and_learns_by_the_soft_one(harden):
     (kernel,) = pruned_layers(model)[0].kernels
     m, w = masks_of(kernel)
     slope = m + 2 * w**2 / float(kernel.tau.value) * m * (1 - m)
-    g = RNG.normal(size=(8, 6)).astype("float32")
-    model.train_on_batch(np.eye(8, dtype="float32"), g)
+    g = RNG.normal(size=shape).astype("float32")
+    model.train_on_batch(np.eye(shape[0], dtype="float32"), g)
     after = keras.ops.convert_to_numpy(kernel.variable.value)
     np.testing.assert_allclose(w - after, slope * g, rtol=1e-4, atol=1e-6)
 
