@@ -6,9 +6,9 @@
 Dense and wrapped steps take turns with the parts of the wrapped one, each of which is
 run alone for all kernels of the net: the callback's new sparsity, the search for the
 threshold, the same with the masked kernel, its gradient, and a frozen mask in both
-directions. Beside them is what memory allows: one read of all kernels, and one read with
-one write. Graph mode, where the parts are programs of their own; compiled as a whole
-they are no longer apart.
+directions. Beside them is what memory allows: one read of all kernels, and one read
+with one write. Graph mode, where the parts are programs of their own; compiled as a
+whole they are no longer apart.
 """
 
 import argparse
