@@ -3,6 +3,7 @@
 import functools
 import math
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import ops
 
-from keras_pdp.sparsity import selection, threshold
+from keras_pdp.sparsity import bracket, selection, threshold
 from tests.sparsity import cases
 
 TINY = np.float32(1e-45)  # the smallest subnormal
@@ -107,7 +108,7 @@ def test_half_precision_weights_tie_often_and_are_counted_exactly(dtype):
 
 
 # As many as are searched between bounds, and one more than fills whole tiles.
-MANY = 2**17 + 1
+MANY = threshold.MANY + 1
 
 
 def many():
@@ -149,33 +150,48 @@ def test_many_scores_are_searched_exactly_whatever_the_guesses(kind):
         check_kept(scores, pruned, mode)
 
 
-@pytest.mark.parametrize("n", [2**17 - 1, 2**17, 2**17 + 127, 2**17 + 128])
-def test_sizes_around_the_border_of_many(n):
+@pytest.mark.parametrize("more", [-1, 0, 127, 128])
+def test_sizes_around_the_border_of_many(more):
+    n = threshold.MANY + more
     scores = np.abs(np.random.default_rng(n).normal(size=n)).astype("float32")
     check_neighbours(scores, round(0.8 * n), cases.MODES[-1])
     check_kept(scores, round(0.8 * n), cases.MODES[-1])
 
 
+def test_a_cut_that_is_between_many_equal_scores_on_either_side():
+    scores = np.repeat(np.float32([1, 2, 3]), [MANY // 2, MANY // 4, MANY // 4])
+    for pruned in (MANY // 2, MANY // 2 + MANY // 4):
+        check_neighbours(scores, pruned, cases.MODES[-1])
+
+
+def test_of_many_scores_some_are_no_numbers():
+    """A training that diverged: they count as large, as they do in a sort."""
+    scores = many()["normal"]
+    scores[:5] = np.nan
+    check_neighbours(scores, MANY // 2, cases.MODES[-1])
+
+
 @pytest.mark.skipif("eager" not in cases.MODES, reason="passes can't be counted here")
-@pytest.mark.parametrize("name, most", [("normal", 10), ("two scales", 11)])
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="does not count")
+@pytest.mark.parametrize("name, most", [("normal", 3.5), ("two scales", 5)])
 def test_many_scores_take_few_passes(monkeypatch, name, most):
     """Bit by bit takes 31. Counted where operations run one at a time."""
     scores = many()[name]
     sizes = []
 
-    def counted(condition):
-        sizes.append(math.prod(condition.shape))
-        return count(condition)
+    def counted(tiled, candidates):
+        sizes.append(math.prod(tiled.shape))
+        return counts(tiled, candidates)
 
-    count = selection.count
-    monkeypatch.setattr(selection, "count", counted)
+    counts = bracket.counts
+    monkeypatch.setattr(bracket, "counts", counted)
     passes = []
     for sparsity in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
         sizes.clear()
-        k = cases.count(round(sparsity * MANY))
-        selection.kth_smallest(selection.ordered_keys(cases.tensor(scores)), k)
+        threshold.neighbours(cases.tensor(scores), cases.count(round(sparsity * MANY)))
         passes.append(sum(size >= MANY for size in sizes))
-    assert np.mean(passes) <= most and max(passes) < 31, passes
+    assert min(passes) > 0
+    assert np.mean(passes) <= most, passes
 
 
 def drawn_scores(n):
