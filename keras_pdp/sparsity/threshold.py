@@ -65,10 +65,14 @@ def kept(scores: Tensor, pruned: Tensor) -> Tensor:
     lo = ordered_keys(neighbours(scores, ops.maximum(pruned, 1))[0])
     tiled = tiles(ordered_keys(scores))
     tied = tiled == lo
-    # Ties at the cut: keep those whose index is below the last `spare` tied indices.
+    # Ties at the cut, seldom more than one: the first of them stay.
     keep_tied = count(tiled <= lo) - pruned
     index = ops.reshape(ops.arange(math.prod(tiled.shape), dtype="int32"), tiled.shape)
-    end = _first_indices(tied, index, keep_tied)
+    end = ops.cond(
+        keep_tied > 0,
+        lambda: _first_indices(tied, index, keep_tied),
+        lambda: ops.zeros((), "int32"),
+    )
     mask = ops.logical_or(tiled > lo, ops.logical_and(tied, index < end))
     return ops.logical_or(ops.reshape(mask, (-1,))[:n], pruned < 1)
 
