@@ -145,7 +145,7 @@ def many():
 @pytest.mark.parametrize("kind", many())
 def test_many_scores_are_searched_exactly_whatever_the_guesses(kind):
     scores, mode = many()[kind].astype("float32"), cases.MODES[-1]
-    for pruned in (1, 2, 1000, MANY // 2, round(0.9 * MANY), MANY - 2, MANY - 1):
+    for pruned in (1, 2, 1000, MANY // 2, round(0.9 * MANY), MANY - 9, MANY - 1):
         check_neighbours(scores, pruned, mode)
         check_kept(scores, pruned, mode)
 
@@ -161,6 +161,15 @@ def test_sizes_around_the_border_of_many(more):
 def test_a_cut_that_is_between_many_equal_scores_on_either_side():
     scores = np.repeat(np.float32([1, 2, 3]), [MANY // 2, MANY // 4, MANY // 4])
     for pruned in (MANY // 2, MANY // 2 + MANY // 4):
+        check_neighbours(scores, pruned, cases.MODES[-1])
+
+
+def test_the_last_few_are_far_apart():
+    """Between bounds that are half of all floats apart, from a large one on."""
+    n = threshold.MANY
+    scores = np.append(np.full(n - 20, 1e-3), np.geomspace(1.0, HUGE, 20))
+    scores = np.random.default_rng(0).permutation(scores).astype("float32")
+    for pruned in range(n - 20, n):
         check_neighbours(scores, pruned, cases.MODES[-1])
 
 
