@@ -217,6 +217,22 @@ def test_neighbours_are_the_sorted_ones(data, n):
     check_neighbours(scores, data.draw(st.integers(1, n - 1)), cases.MODES[-1])
 
 
+@functools.cache
+def between_bounds(mode):
+    return cases.run(bracket.neighbours, mode)
+
+
+@given(st.data(), st.sampled_from([17, 128, 131]))
+def test_a_search_between_bounds_finds_any_scores(data, n):
+    """Which is for many: here with all the floats there are, and a poor sample."""
+    scores = np.abs(data.draw(drawn_scores(n)))
+    pruned = data.draw(st.integers(1, n - 1))
+    keys = selection.ordered_keys(cases.tensor(scores))
+    found = between_bounds(cases.MODES[-1])(keys, cases.count(pruned))
+    found = [cases.array(key).view("float32") for key in found]
+    assert found == list(np.sort(scores)[pruned - 1 : pruned + 1])
+
+
 @given(st.data(), st.sampled_from([1, 2, 3, 17, 66]))
 def test_kept_are_the_largest_and_the_first(data, n):
     scores = data.draw(drawn_scores(n))
