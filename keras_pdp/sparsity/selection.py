@@ -58,8 +58,7 @@ def smallest(tiled: Tensor, condition: Tensor) -> Tensor:
 def counts(tiled: Tensor, candidates: Tensor) -> Tensor:
     """How many of the tiled keys are below each of several candidates.
 
-    In one pass over memory: a tile is in the cache when the next candidate asks. Four
-    candidates take a third more time than one.
+    In one pass over memory: a tile is in the cache when the next candidate asks.
 
     Args:
         tiled: int32 tensor of shape `(tiles, rows, columns)`.

@@ -16,8 +16,8 @@ from keras_pdp.sparsity.selection import (
     tiles,
 )
 
-# Scores; fewer are searched bit by bit. Up to here that takes less than a millisecond
-# more, and compiles in a third of the time.
+# Scores; fewer are searched bit by bit, which takes little longer up to here and
+# compiles much sooner.
 MANY = 2**19
 
 

@@ -28,8 +28,8 @@ BY_HAND = {
     "huge": [HUGE, 1.0, HUGE, np.nextafter(HUGE, np.float32(0)), 0.0],
     "neighbours": list(np.nextafter(np.float32(1), np.float32([0, 1, 2]))),
 }
-# Around the borders of a counting tile of 32 x 64, and of one of its rows.
-SIZES = [63, 64, 65, 127, 2047, 2048, 2049, 100_003]
+# Around the borders of a counting tile of 16 x 8, and of sixteen of them.
+SIZES = [63, 64, 65, 127, 128, 129, 2047, 2048, 2049, 100_003]
 
 
 @functools.cache
