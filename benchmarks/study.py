@@ -29,15 +29,13 @@ from benchmarks.accuracy_cases import Case
 from benchmarks.accuracy_methods import Dense
 from benchmarks.accuracy_piece import circumstances, load, prepare
 from benchmarks.accuracy_store import Piece, Record
-from benchmarks.accuracy_targets import DENSE, Target, target
+from benchmarks.accuracy_targets import DENSE, TARGETS, Weights, target
 from benchmarks.accuracy_task import accuracy, sparsity, train, write_weights
 from benchmarks.study_variants import (
-    BASE_NAME,
     QUESTIONS,
     STUDIED,
-    TARGETS,
     VARIANTS,
-    Variant,
+    Question,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +51,7 @@ def main() -> int:
         folder.with_suffix(".md").write_text(text)
         print(text)
         return 0
-    pieces = list(_pieces(arguments))
+    pieces = list(dict.fromkeys(_pieces(arguments)))  # two questions may share one
     missing = [each for each in pieces if _record(folder, each) is None]
     for number, piece in enumerate(missing, start=1):
         record = run(piece, arguments.work)
@@ -64,13 +62,14 @@ def main() -> int:
 
 
 def _pieces(asked: argparse.Namespace) -> Iterator[Piece]:
-    names = asked.variant or [n for q in asked.question for n in QUESTIONS[q]]
     for case in asked.case:
         for seed in asked.seeds:
             yield Piece(case, "dense", DENSE, seed)
-            for aim in asked.targets:
-                for name in names:
-                    yield Piece(case, name, aim, seed)
+            for question in map(QUESTIONS.__getitem__, asked.question):
+                for aim in asked.targets or question.run:
+                    for name in question.variants:
+                        if name in (asked.variant or question.variants):
+                            yield Piece(case, name, aim, seed)
 
 
 def _case(piece: Piece) -> Case:
@@ -123,33 +122,41 @@ def table(folder: Path) -> str:
         "the first row after the dense net's, on the seeds that both have.\n",
     ]
     found = {name: _valid(folder, name) for name in STUDIED}
-    for question, variants in QUESTIONS.items():
+    for name, question in QUESTIONS.items():
         columns = [
-            (case, aim)
+            (case, str(aim))
             for case in STUDIED
-            for aim in map(str, TARGETS)
-            if any(r["method"] in variants and r["target"] == aim for r in found[case])
+            for aim in question.targets
+            if any(
+                r["method"] in question.variants and r["target"] == str(aim)
+                for r in found[case]
+            )
         ]
         if columns:
-            parts += [f"## {question}\n", *_rows(variants, columns, found), ""]
+            parts += [f"## {name}\n", *_rows(question, columns, found), ""]
     return "\n".join(parts)
 
 
 def _rows(
-    variants: dict[str, Variant],
+    question: Question,
     columns: list[tuple[str, str]],
     found: dict[str, list[Record]],
 ) -> Iterator[str]:
-    heads = [f"{case}, {float(aim):.0%}" for case, aim in columns]
+    heads = [f"{case}, {_head(aim)}" for case, aim in columns]
     yield "| | " + " | ".join(heads) + " |"
     yield "|---" * (len(columns) + 1) + "|"
     yield _row("dense", [_reached(found[c], "dense", "dense") for c, _ in columns], [])
-    bases = [_reached(found[case], BASE_NAME, aim) for case, aim in columns]
-    yield _row(VARIANTS[BASE_NAME].title, bases, [])
-    for name, variant in variants.items():
+    bases = [_reached(found[case], question.base, aim) for case, aim in columns]
+    yield _row(VARIANTS[question.base].title, bases, [])
+    for name, variant in question.variants.items():
         cells = [_reached(found[case], name, aim) for case, aim in columns]
-        if any(cells) and name != BASE_NAME:
+        if any(cells) and name != question.base:
             yield _row(variant.title, cells, bases)
+
+
+def _head(aim: str) -> str:
+    asked = target(aim)
+    return f"{asked.sparsity:.0%}" if isinstance(asked, Weights) else aim
 
 
 def _row(
@@ -202,11 +209,15 @@ def _arguments() -> argparse.Namespace:
         choices=VARIANTS,
         nargs="+",
         metavar="VARIANT",
-        help=f"instead of questions: of {', '.join(VARIANTS)}",
+        help=f"of the questions, these alone: of {', '.join(VARIANTS)}",
     )
-    default: tuple[Target, ...] = TARGETS[1:3]
     parser.add_argument(
-        "--targets", type=target, nargs="+", default=default, help="default: 0.95 0.98"
+        "--targets",
+        type=target,
+        nargs="+",
+        metavar="TARGET",
+        help="instead of the questions' own, 0.95 0.98, channels-0.5 or 2:4: "
+        f"of {', '.join(map(str, TARGETS))}",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=WORK, help="default: out/accuracy")

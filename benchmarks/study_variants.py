@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from benchmarks.accuracy_methods import (
     Dense,
     Wrapped,
     budget,
+    granularity_for,
+    hard,
     remade,
     straight_through,
 )
 from benchmarks.accuracy_nets import is_pruned
-from benchmarks.accuracy_targets import Weights
+from benchmarks.accuracy_targets import Channels, Pattern, Target, Weights
 from benchmarks.accuracy_task import Prepared, Task, read_weights, train, write_weights
 from benchmarks.study_parts import (
     BudgetWrapper,
@@ -48,6 +50,8 @@ Recipe = Callable[[Case], Case]
 # the questions after the first are asked about: the best answer to that one.
 BEGIN, END, FREEZE = 0.1, 0.5, 0.6
 KAPPA = 5.0  # how soft its masks are
+
+TARGETS = Weights(0.9), Weights(0.95), Weights(0.98), Weights(0.99)
 
 
 def same_model(model: keras.Model) -> keras.Model:
@@ -83,12 +87,12 @@ class Variant(Wrapped):
 
     def prepare(self, task: Task) -> Prepared:
         net = task.net(keras)
+        cut = granularity_for(task.target)
         wrapped = self.change(
-            wrap(net, temperature=self.temperature, select=self.select)
+            wrap(net, cut, temperature=self.temperature, select=self.select)
         )
         asked = budget(task.target)
-        assert asked is not None
-        if self.select is not is_pruned:
+        if asked is not None and self.select is not is_pruned:
             asked *= _size(net, is_pruned) / _size(net, self.select)
         callbacks: list[Any] = [PDPCallback(asked, **dict(self.options))]
         model = wrapped
@@ -187,7 +191,7 @@ def _softness(kappa: float, options: Options = BASE) -> Variant:
 
 def _steep(
     title: str,
-    freeze: float = FREEZE,
+    freeze: float | None = FREEZE,
     kappa: float | None = None,
     harden: float = 1.0,
     change: Change = same_model,
@@ -223,7 +227,46 @@ SCHEDULES = {
         (0.1, 0.3, 0.4),
     )
 }
-QUESTIONS: dict[str, dict[str, Variant]] = {
+
+
+def _hardening(kappas: Iterable[float], times: float = 100) -> dict[str, Variant]:
+    """The defaults, with masks of another softness."""
+    return {
+        f"harden-{k:g}-{times:g}": _steep(
+            f"κ = {k:g}, forwards rising to {k * times:g}", 0.7, k, times
+        )
+        for k in kappas
+    }
+
+
+@dataclass(frozen=True)
+class Question:
+    """Variants that are compared with each other.
+
+    Args:
+        variants: by name.
+        base: the variant that the others are compared with.
+        targets: at which.
+        run: those of the targets that are run where none is asked for.
+    """
+
+    variants: dict[str, Variant]
+    base: str = BASE_NAME
+    targets: tuple[Target, ...] = TARGETS
+    run: tuple[Target, ...] = TARGETS[1:3]
+
+
+def _together(target: Target, kappas: Iterable[float]) -> Question:
+    """How soft, where weights are pruned together: the defaults are the base."""
+    variants = {
+        **_hardening((2, *kappas)),
+        **_hardening((2,), 1000),
+        "gradual": _steep("hard masks, gradual magnitude", None, change=hard),
+    }
+    return Question(variants, "harden-2-100", (target,), (target,))
+
+
+_OF_WEIGHTS: dict[str, dict[str, Variant]] = {
     "schedule": SCHEDULES,
     "softness": {f"kappa-{k:g}": _softness(k) for k in (1, 2, 3, 7, 10, 20, 50)},
     "shape": {
@@ -273,12 +316,8 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
     # The gradient of soft masks, with masks that harden forwards along the ramp, or
     # that are hard there from the start.
     "hardening": {
-        **{
-            f"harden-{k:g}-{h:g}": _steep(
-                f"κ = {k:g}, forwards rising to {k * h:g}", 0.7, k, h
-            )
-            for k, h in ((1, 100), (2, 100), (5, 100), (20, 100), (2, 10))
-        },
+        **_hardening((1, 2, 5, 20)),
+        **_hardening((2,), 10),
         **{
             f"forward-{k:g}": _steep(
                 f"κ = {k:g}, hard forwards", 0.7, k, change=_hard_forward
@@ -305,8 +344,15 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
         ),
     },
 }
+QUESTIONS = {
+    **{name: Question(variants) for name, variants in _OF_WEIGHTS.items()},
+    "channels": _together(Channels(0.5), (5, 10, 20, 50, 100)),
+    "pattern": _together(Pattern(2, 4), (5, 20, 50)),
+}
 VARIANTS = {
-    name: variant for group in QUESTIONS.values() for name, variant in group.items()
+    name: variant
+    for question in QUESTIONS.values()
+    for name, variant in question.variants.items()
 }
 
 _LENET = CASES["lenet"]
@@ -326,4 +372,3 @@ STUDIED = {
         CASES["transformer"],
     )
 }
-TARGETS = Weights(0.9), Weights(0.95), Weights(0.98), Weights(0.99)
