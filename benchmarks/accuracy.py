@@ -77,7 +77,8 @@ class Run:
     def record(self, piece: Piece, case: Case) -> Record | None:
         """What is known of a piece, in today's configuration."""
         known = store.read(self.results, case.name)
-        return store.find(known, piece, configuration(case, METHODS[piece.method]))
+        settled = configuration(case, METHODS[piece.method], piece.target)
+        return store.find(known, piece, settled)
 
 
 def run(asked: Run) -> int:

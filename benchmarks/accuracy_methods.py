@@ -48,9 +48,8 @@ class Method(abc.ABC):
             Refused: it can't do this.
         """
 
-    @property
     @abc.abstractmethod
-    def settings(self) -> str:
+    def settings(self, target: Target) -> str:
         """What decides its result beside the case."""
 
     @property
@@ -78,8 +77,7 @@ class Dense(Method):
     def prepare(self, task: Task) -> Prepared:
         return Prepared(keras, task.net(keras), read_weights)
 
-    @property
-    def settings(self) -> str:
+    def settings(self, target: Target) -> str:
         return ""
 
 
@@ -114,11 +112,11 @@ class Wrapped(Method):
             [callback],
         )
 
-    @property
-    def settings(self) -> str:
+    def settings(self, target: Target) -> str:
         """With the defaults spelt out, so that results of other defaults are told."""
         callback = PDPCallback(0.5, **dict(self.options))
-        temperature = self.temperature or PDPWrapper(keras.layers.Dense(1)).temperature
+        wrapper = PDPWrapper(keras.layers.Dense(1), granularity_for(target))
+        temperature = self.temperature or wrapper.temperature
         named = getattr(callback.allocation, "__name__", callback.allocation)
         hardened = ""
         if callback.harden != 1.0:

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.accuracy_data import Array
 from benchmarks.accuracy_methods import Method
 from benchmarks.accuracy_nets import is_pruned
-from benchmarks.accuracy_targets import Channels, Pattern, Weights
+from benchmarks.accuracy_targets import Channels, Pattern, Target, Weights
 from benchmarks.accuracy_task import Prepared, Refused, Task, read_weights
 
 BEGIN, END = 0.1, 0.5  # of the ramp, as ours: our study found them better than
@@ -70,8 +70,7 @@ class Tfmot(Peer):
                 return {"pruning_schedule": ramp}
         raise Refused("has nothing to prune to")
 
-    @property
-    def settings(self) -> str:
+    def settings(self, target: Target) -> str:
         return (
             f"PolynomialDecay(0, {BEGIN}, {END}, power=3, frequency={self.frequency})"
         )
@@ -132,8 +131,7 @@ class PQuant(Peer):
             [PQuantCallback(config, log_ebops=False, log_keep_ratio=False)],
         )
 
-    @property
-    def settings(self) -> str:
+    def settings(self, target: Target) -> str:
         return f"temperature={TAU}, linear {BEGIN} to {END}, fine-tuning {TAIL}"
 
     @property

@@ -29,7 +29,7 @@ from benchmarks.accuracy_data import Array
 from benchmarks.accuracy_methods import WRAPPED, Dense, Method
 from benchmarks.accuracy_peers import PQuant, Tfmot
 from benchmarks.accuracy_store import Piece, Record
-from benchmarks.accuracy_targets import Channels
+from benchmarks.accuracy_targets import Channels, Target
 from benchmarks.accuracy_task import (
     Refused,
     Task,
@@ -58,9 +58,9 @@ PACKAGES = (
 )
 
 
-def configuration(case: Case, method: Method) -> dict[str, Any]:
+def configuration(case: Case, method: Method, target: Target) -> dict[str, Any]:
     """What a piece's result depends on, beside the piece and the versions."""
-    return {**case.configuration(), "method": method.settings}
+    return {**case.configuration(), "method": method.settings(target)}
 
 
 def prepare(case: Case, seed: int, work: Path) -> None:
@@ -94,7 +94,7 @@ def run(piece: Piece, task: Task) -> Record:
     method = METHODS[piece.method]
     record: Record = {
         **piece.as_json(),
-        "configuration": configuration(task.case, method),
+        "configuration": configuration(task.case, method, task.target),
         **circumstances(),
         "initial": _digest(task.initial),
     }
@@ -206,7 +206,9 @@ def main() -> None:
         known = store.read(given.results, piece.case)
         if not mine:
             print("another process is at it", flush=True)
-        elif not store.find(known, piece, configuration(case, METHODS[piece.method])):
+        elif not store.find(
+            known, piece, configuration(case, METHODS[piece.method], piece.target)
+        ):
             record = run(piece, load(piece, case, given.work))
             store.add(given.results, record)
 

@@ -229,8 +229,11 @@ def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
 
 
 def _about(method: Method) -> str:
-    settings = f"`{method.settings}`" if method.settings else ""
-    return "; ".join(filter(None, (settings, method.note)))
+    weights, channels = (method.settings(t) for t in (Weights(0.9), Channels(0.5)))
+    told = [f"`{weights}`" if weights else ""]
+    if channels != weights:
+        told.append(f"channels: `{channels}`")
+    return "; ".join(filter(None, (*told, method.note)))
 
 
 def _made(found: Found) -> str:

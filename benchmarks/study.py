@@ -78,8 +78,8 @@ def _case(piece: Piece) -> Case:
 
 
 def _configuration(piece: Piece) -> dict[str, Any]:
-    settings = "" if piece.method == "dense" else VARIANTS[piece.method].settings
-    return {**_case(piece).configuration(), "method": settings}
+    method = Dense() if piece.method == "dense" else VARIANTS[piece.method]
+    return {**_case(piece).configuration(), "method": method.settings(piece.target)}
 
 
 def _record(folder: Path, piece: Piece) -> Record | None:

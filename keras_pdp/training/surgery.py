@@ -9,7 +9,7 @@ import keras
 from keras_pdp.sparsity import granularity as granularities
 from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity.granularity import Channel, Granularity, Unstructured
-from keras_pdp.sparsity.temperature import Calibrated, Temperature
+from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training import copies, prunable, tree
 from keras_pdp.training.altered import alter
 from keras_pdp.training.compiled import number
@@ -50,7 +50,8 @@ def wrap(
     Args:
         model: A built model.
         granularity: What is pruned together. Defaults to `Unstructured()`.
-        temperature: How soft the masks are. Defaults to `Calibrated()`.
+        temperature: How soft the masks are. Defaults to `Calibrated(2.0)`, where
+            channels are pruned to `Calibrated(20.0)`.
         select: Called with each layer that has kernels, frozen ones too; answers
             whether to wrap it, or a granularity of its own. False and None leave the
             layer as it is. Defaults to wrapping all but embeddings.
@@ -76,7 +77,8 @@ def wrap(
     check_model("wrap", model)
     default = Unstructured() if granularity is None else granularity
     granularities.check(default)
-    warmth = temperatures.check(Calibrated() if temperature is None else temperature)
+    if temperature is not None:
+        temperatures.check(temperature)
     if select is not None and not callable(select):
         raise TypeError(f"`select` should be a function. Received: {select!r}.")
 
@@ -98,7 +100,7 @@ def wrap(
         if named_wrappers(layer):
             return copy  # it, or what is in it, is wrapped already
         if id(layer) in followers:
-            return PDPWrapper(copy, Channel(), temperature=warmth)
+            return PDPWrapper(copy, Channel(), temperature=temperature)
         choice = chosen(layer)
         if choice is None:
             return copy
@@ -110,7 +112,7 @@ def wrap(
         skipped.extend(_named(layer, stuck))
         if len(stuck) == len(found):
             return copy
-        return PDPWrapper(copy, choice, temperature=warmth)
+        return PDPWrapper(copy, choice, temperature=temperature)
 
     result = alter(model, wrapped)
     _report_skipped(skipped, strict)

@@ -14,7 +14,7 @@ from keras_pdp.sparsity import granularity as granularities
 from keras_pdp.sparsity import temperature as temperatures
 from keras_pdp.sparsity import validation
 from keras_pdp.sparsity.granularity import Granularity, Unstructured
-from keras_pdp.sparsity.temperature import Calibrated, Temperature
+from keras_pdp.sparsity.temperature import Temperature
 from keras_pdp.training import inner_call, prunable, tree
 from keras_pdp.training.compiled import read
 from keras_pdp.training.inner_call import Recording
@@ -53,7 +53,7 @@ class PDPWrapper(keras.layers.Layer):
         sparsity: This layer's own final sparsity in [0, 1), which takes it out of the
             budget that the others share. Defaults to None: it shares the budget.
         temperature: How soft the mask is: `Calibrated(kappa)` or `Absolute(tau)`.
-            Defaults to `Calibrated()`.
+            Defaults to `Calibrated(2.0)`, with `Channel` to `Calibrated(20.0)`.
         **kwargs: `name` and `trainable`. The name defaults to the inner layer's.
 
     Raises:
@@ -100,7 +100,7 @@ class PDPWrapper(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.layer = layer
         self.granularity = Unstructured() if granularity is None else granularity
-        self.temperature = Calibrated() if temperature is None else temperature
+        self.temperature = temperature or temperatures.default(self.granularity)
         self.sparsity = None if sparsity is None else float(sparsity)
         self.supports_masking = layer.supports_masking
         self.kernels: list[PrunedKernel] = []

@@ -274,7 +274,7 @@ def test_nets_take_the_weights_of_another_of_their_kind(name):
 def record(piece, case=CASE, **more):
     return {
         **piece.as_json(),
-        "configuration": configuration(case, METHODS[piece.method]),
+        "configuration": configuration(case, METHODS[piece.method], piece.target),
         "date": "2026-11-22",
         "versions": {"keras": "3.15.1"},
         "initial": "ab",
@@ -342,10 +342,15 @@ def test_other_configurations_are_other_pieces(tmp_path):
     known = store.read(tmp_path, "tiny")
     assert len(known) == 2
     for case, expected in ((CASE, 0.7), (longer, 0.9)):
-        found = store.find(known, piece, configuration(case, METHODS["ours"]))
+        found = store.find(
+            known, piece, configuration(case, METHODS["ours"], piece.target)
+        )
         assert found["test_accuracy"] == expected
     other = dataclasses.replace(CASE, batch=8)
-    assert store.find(known, piece, configuration(other, METHODS["ours"])) is None
+    assert (
+        store.find(known, piece, configuration(other, METHODS["ours"], piece.target))
+        is None
+    )
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -568,7 +573,8 @@ def test_the_readme_has_what_the_committed_results_give():
             each
             for each in store.read(root / "benchmarks/results/accuracy", case.name)
             if each["method"] in METHODS
-            and each["configuration"] == configuration(case, METHODS[each["method"]])
+            and each["configuration"]
+            == configuration(case, METHODS[each["method"]], target(each["target"]))
         ]
         for case in CASES.values()
     }

@@ -6,7 +6,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pdp import Absolute, Calibrated
+from keras_pdp import (
+    Absolute,
+    Block,
+    Calibrated,
+    Channel,
+    NofM,
+    PDPWrapper,
+    Unstructured,
+    pruned_layers,
+    wrap,
+)
 from keras_pdp.sparsity.temperature import check
 
 VALUES = [Calibrated(), Calibrated(10), Calibrated(np.float32(4)), Absolute(3e-3)]
@@ -62,6 +72,46 @@ def test_values_compare_by_what_they_are():
     assert Absolute(5.0) != Calibrated(5.0)
     with pytest.raises(AttributeError):
         Calibrated().kappa = 3.0
+
+
+@pytest.mark.parametrize(
+    "granularity, temperature",
+    [
+        (Unstructured(), Calibrated(2.0)),
+        (NofM(1, 4), Calibrated(2.0)),
+        (Block((4, 4)), Calibrated(2.0)),
+        (Channel(), Calibrated(20.0)),
+        (Channel(axis=-2, round_to=8), Calibrated(20.0)),
+    ],
+)
+def test_channels_have_harder_masks_by_default(granularity, temperature):
+    wrapper = PDPWrapper(keras.layers.Dense(8), granularity)
+    assert wrapper.temperature == temperature
+    asked = PDPWrapper(keras.layers.Dense(8), granularity, temperature=Absolute(1e-3))
+    assert asked.temperature == Absolute(1e-3)
+
+
+def test_each_wrapped_layer_has_the_default_of_its_granularity():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(6, name="by_channels"),
+            keras.layers.BatchNormalization(name="follower"),
+            keras.layers.Dense(4, name="by_weights"),
+        ]
+    )
+
+    def select(layer):
+        return Channel() if layer.name == "by_channels" else Unstructured()
+
+    wrapped = {each.name: each for each in pruned_layers(wrap(model, select=select))}
+    assert {name: each.temperature for name, each in wrapped.items()} == {
+        "by_channels": Calibrated(20.0),
+        "follower": Calibrated(20.0),
+        "by_weights": Calibrated(2.0),
+    }
+    asked = wrap(model, temperature=Calibrated(7.0), select=select)
+    assert {each.temperature for each in pruned_layers(asked)} == {Calibrated(7.0)}
 
 
 @pytest.mark.parametrize(
