@@ -216,7 +216,7 @@ def _arguments() -> argparse.Namespace:
         type=target,
         nargs="+",
         metavar="TARGET",
-        help="instead of the questions' own, 0.95 0.98, channels-0.5 or 2:4: "
+        help="instead of the questions' own, 0.95 0.98, channels-0.5, or 2:4 1:4: "
         f"of {', '.join(map(str, TARGETS))}",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

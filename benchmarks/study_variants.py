@@ -256,14 +256,14 @@ class Question:
     run: tuple[Target, ...] = TARGETS[1:3]
 
 
-def _together(target: Target, kappas: Iterable[float]) -> Question:
-    """How soft, where weights are pruned together: the defaults are the base."""
+def _together(targets: tuple[Target, ...], kappas: Iterable[float]) -> Question:
+    """How soft, where weights are not all alone: the default of weights is the base."""
     variants = {
         **_hardening((2, *kappas)),
         **_hardening((2,), 1000),
         "gradual": _steep("hard masks, gradual magnitude", None, change=hard),
     }
-    return Question(variants, "harden-2-100", (target,), (target,))
+    return Question(variants, "harden-2-100", targets, targets)
 
 
 _OF_WEIGHTS: dict[str, dict[str, Variant]] = {
@@ -346,8 +346,8 @@ _OF_WEIGHTS: dict[str, dict[str, Variant]] = {
 }
 QUESTIONS = {
     **{name: Question(variants) for name, variants in _OF_WEIGHTS.items()},
-    "channels": _together(Channels(0.5), (5, 10, 20, 50, 100)),
-    "pattern": _together(Pattern(2, 4), (5, 20, 50)),
+    "channels": _together((Channels(0.5),), (5, 10, 20, 50, 100)),
+    "patterns": _together((Pattern(2, 4), Pattern(1, 4)), (5, 20, 50)),
 }
 VARIANTS = {
     name: variant
