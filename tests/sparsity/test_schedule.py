@@ -305,3 +305,14 @@ def test_masks_freeze_two_fifths_of_the_way_from_the_ramps_end_to_the_runs(
 def test_what_is_not_valid_raises(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_a_schedule_of_ones_own_may_give_any_fraction(fraction):
+    assert schedules.fraction_at(lambda position: fraction, at(3)) == fraction
+
+
+@pytest.mark.parametrize("fraction", [-0.01, 1.01, 2.0, math.nan])
+def test_what_is_no_fraction_is_refused(fraction):
+    with pytest.raises(ValueError, match=rf"in \[0, 1\]. Received: {fraction} from"):
+        schedules.fraction_at(lambda position: fraction, at(3))
