@@ -13,6 +13,7 @@ from benchmarks.accuracy_report import (
     other_sparsity,
     summary,
     trained,
+    unlike_patterns,
 )
 from benchmarks.accuracy_store import Record
 from benchmarks.accuracy_targets import DENSE, TARGETS, Target, Weights
@@ -178,8 +179,9 @@ def _amiss(
 ) -> Iterator[str]:
     """Where a method's nets have other zeros than their column says."""
     for case in dict.fromkeys(row.case for row in rows):
-        if text := other_sparsity(found[case], methods):
-            yield f"{case.title}: {text[0].lower()}{text[1:]}"
+        for told in (other_sparsity, unlike_patterns):
+            if text := told(found[case], methods):
+                yield f"{case.title}: {text[0].lower()}{text[1:]}"
 
 
 def _percent(share: float) -> str:

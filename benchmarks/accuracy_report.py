@@ -7,7 +7,14 @@ from benchmarks.accuracy_cases import Case
 from benchmarks.accuracy_methods import Method
 from benchmarks.accuracy_peers import BEGIN
 from benchmarks.accuracy_store import Record
-from benchmarks.accuracy_targets import DENSE, TARGETS, Channels, Target, Weights
+from benchmarks.accuracy_targets import (
+    DENSE,
+    TARGETS,
+    Channels,
+    Pattern,
+    Target,
+    Weights,
+)
 
 Found = Mapping[Case, Sequence[Record]]
 
@@ -80,6 +87,27 @@ def other_sparsity(records: Sequence[Record], methods: Mapping[str, Method]) -> 
                 measured = f"{100 * statistics.mean(zeros):.2f} %"
                 found.append(f"{method.title} {measured} at {name_of(target)}")
     return f"Zeros that are not as asked: {', '.join(found)}." if found else ""
+
+
+def unlike_patterns(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    """Where one pattern made more zeros with one method than with another.
+
+    None of them need be what the pattern says: not every kernel has whole groups.
+    """
+    found = []
+    for target in TARGETS:
+        if not isinstance(target, Pattern):
+            continue
+        by_share: dict[str, list[str]] = {}
+        for name, method in methods.items():
+            zeros = [each["sparsity"] for each in trained(records, name, target)]
+            if zeros:
+                share = f"{100 * statistics.mean(zeros):.2f} %"
+                by_share.setdefault(share, []).append(method.title)
+        if len(by_share) > 1:
+            told = "; ".join(f"{s} {' / '.join(ms)}" for s, ms in by_share.items())
+            found.append(f"Zeros at {target}: {told}.")
+    return " ".join(found)
 
 
 def at(records: Sequence[Record], method: str, target: Target) -> list[Record]:
@@ -179,6 +207,7 @@ def _below(
     return [
         _start(case, records),
         other_sparsity(records, methods),
+        unlike_patterns(records, methods),
         _removed(records, methods),
     ]
 

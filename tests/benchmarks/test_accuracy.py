@@ -422,6 +422,18 @@ def test_the_table_says_mean_deviation_count_and_time():
     assert "gradual magnitude 85.00 % at 90 %" in text
 
 
+def test_the_table_tells_where_a_pattern_means_other_zeros():
+    def at(method, zeros):
+        piece = Piece("tiny", method, Pattern(2, 4), 0)
+        return record(piece, sparsity=zeros)
+
+    ours, gradual, tfmot = at("ours", 0.49), at("gradual", 0.49), at("tfmot", 0.45)
+    assert "Zeros at" not in markdown({CASE: [ours, gradual]}, METHODS)
+    text = markdown({CASE: [ours, gradual, tfmot]}, METHODS)
+    told = "Zeros at 2:4: 45.00 % tfmot; 49.00 % ours, defaults / gradual magnitude."
+    assert told in text
+
+
 def test_bold_is_the_best_of_those_that_had_the_same_seeds():
     def two(method, *numbers, first=0):
         return [
