@@ -97,9 +97,8 @@ class Absolute(Temperature):
 def default(granularity: Granularity) -> Temperature:
     """The temperature where none is asked for: `Calibrated()`, harder for channels.
 
-    The mean squares of whole channels lie much closer together than the squares of
-    single weights, and a mask that is as soft as theirs hardly tells them apart.
-    benchmarks/STUDY.md has the figures.
+    By evidence (benchmarks/STUDY.md): a trained net whose channels are pruned briefly
+    gains 2.7 points with it, and nets from random weights lose nothing.
     """
     return Calibrated(20.0) if isinstance(granularity, Channel) else Calibrated()
 

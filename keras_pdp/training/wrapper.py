@@ -100,7 +100,9 @@ class PDPWrapper(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.layer = layer
         self.granularity = Unstructured() if granularity is None else granularity
-        self.temperature = temperature or temperatures.default(self.granularity)
+        if temperature is None:
+            temperature = temperatures.default(self.granularity)
+        self.temperature = temperature
         self.sparsity = None if sparsity is None else float(sparsity)
         self.supports_masking = layer.supports_masking
         self.kernels: list[PrunedKernel] = []
