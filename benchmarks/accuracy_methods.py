@@ -8,7 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from benchmarks.accuracy_nets import is_pruned
 from benchmarks.accuracy_targets import Channels, Pattern, Target, Weights
 from benchmarks.accuracy_task import Prepared, Task, read_weights
 from keras_pdp import (
@@ -102,7 +101,6 @@ class Wrapped(Method):
             task.net(keras),
             granularity_for(task.target),
             temperature=self.temperature,
-            select=is_pruned,
         )
         callback = PDPCallback(budget(task.target), **dict(self.options))
         return Prepared(

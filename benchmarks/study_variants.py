@@ -318,6 +318,7 @@ _OF_WEIGHTS: dict[str, dict[str, Variant]] = {
     "hardening": {
         **_hardening((1, 2, 5, 20)),
         **_hardening((2,), 10),
+        **_hardening((2,), 30),
         **_hardening((2,), 1000),
         **{
             f"forward-{k:g}": _steep(

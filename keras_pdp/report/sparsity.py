@@ -14,7 +14,7 @@ from keras_pdp.deployment.flatbuffer import read_tflite
 from keras_pdp.deployment.keras_file import load_keras
 from keras_pdp.training import prunable
 from keras_pdp.training.compiled import number
-from keras_pdp.training.prunable import PrunableWeight, Skipped
+from keras_pdp.training.prunable import DEPTHWISE, PrunableWeight, Skipped
 from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.surgery import named_wrappers, pruned_layers
 from keras_pdp.training.wrapper import PDPWrapper
@@ -193,6 +193,7 @@ def _of_tflite(path: Path) -> SparsityReport:
 def _of_model(model: keras.Layer) -> SparsityReport:
     wrapped = dict(_wrapped_tensors(model))
     wraps_some = bool(wrapped)
+    patterns = any(w.granularity.kept_per_pool for w in _wrappers(model))
     states = {id(v) for w in _wrappers(model) for v in _state_of(w)}
     found, skipped = prunable.find(model)
     tensors, loose = [], []
@@ -205,7 +206,7 @@ def _of_model(model: keras.Layer) -> SparsityReport:
         how = "not wrapped" if wraps_some else ""
         tensors.append(TensorSparsity(weight.name, w.shape, w.size, zeros, how))
         if wraps_some:
-            loose.append(Skipped(weight.name, _why_not_wrapped(weight)))
+            loose.append(Skipped(weight.name, _why_not_wrapped(weight, patterns)))
     loose += [
         Skipped(name, f"{kernel.granularity} can remove nothing from it")
         for name, kernel in _wrapped_kernels(model)
@@ -215,9 +216,12 @@ def _of_model(model: keras.Layer) -> SparsityReport:
     return SparsityReport(model.name, tuple(tensors), (*skipped, *loose), parameters)
 
 
-def _why_not_wrapped(weight: PrunableWeight) -> str:
+def _why_not_wrapped(weight: PrunableWeight, patterns: bool) -> str:
+    """The reason; `patterns` says whether anything in the model is pruned n:m."""
     if weight.table:
         return "a table of embeddings, which is pruned if its layer itself is wrapped"
+    if weight.depthwise and patterns:
+        return DEPTHWISE
     return "its layer is not wrapped"
 
 

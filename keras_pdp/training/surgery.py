@@ -40,7 +40,8 @@ def wrap(
     are replaced; where that would not surely give the same model, it is refused with
     the reason. The copy is of the model's class, with its methods.
 
-    Embeddings are left as they are, unless `select` accepts them.
+    Embeddings are left as they are, unless `select` accepts them; by `NofM` depthwise
+    kernels as well, because a pattern is for hardware that multiplies matrices.
 
     Layers without kernels pass through, wrappers are not wrapped again. With
     `Channel()` a BatchNormalization along channels that are pruned is wrapped as well,
@@ -54,7 +55,8 @@ def wrap(
             channels are pruned to `Calibrated(20.0)`.
         select: Called with each layer that has kernels, frozen ones too; answers
             whether to wrap it, or a granularity of its own. False and None leave the
-            layer as it is. Defaults to wrapping all but embeddings.
+            layer as it is. Defaults to wrapping all but embeddings, and by `NofM`
+            depthwise convolutions.
         strict: Raise where something can't be pruned, rather than warn. Defaults to
             False.
 
@@ -87,7 +89,7 @@ def wrap(
 
     def chosen(layer: keras.Layer) -> Granularity | None:
         if id(layer) not in choices:
-            found, reasons = prunable.inside(layer)
+            found, reasons = prunable.inside(layer, default, asked=select is not None)
             known = found or reasons
             choices[id(layer)] = _choice(select, layer, default) if known else None
         return choices[id(layer)]
@@ -104,7 +106,7 @@ def wrap(
         choice = chosen(layer)
         if choice is None:
             return copy
-        found, reasons = prunable.inside(layer)
+        found, reasons = prunable.inside(layer, choice, asked=select is not None)
         skipped.extend(_named(layer, reasons))
         if not found:
             return copy
@@ -230,7 +232,7 @@ def check_kind(what: str, model: Any) -> None:
 def _choice(
     select: Select | None, layer: keras.Layer, default: Granularity
 ) -> Granularity | None:
-    answer = _no_table(layer) if select is None else select(layer)
+    answer = True if select is None else select(layer)
     if answer is None or answer is False:
         return None
     if answer is True:
@@ -241,11 +243,6 @@ def _choice(
         "`select` should answer True, False, None or a granularity. "
         f"Received, for layer '{layer.name}': {answer!r}."
     )
-
-
-def _no_table(layer: keras.Layer) -> bool:
-    found, _ = prunable.inside(layer)
-    return not found or not all(weight.table for weight in found)
 
 
 def _out_of_reach(

@@ -46,7 +46,8 @@ class PDPWrapper(keras.layers.Layer):
     Args:
         layer: The `keras.layers.Layer` to prune; a model or block as well. Every
             kernel in it is pruned, however deep it sits; tables of embeddings only
-            where it is an Embedding itself. With `Channel()` also a
+            where it is an Embedding itself, and by `NofM` depthwise kernels only where
+            it is a depthwise convolution itself. With `Channel()` also a
             BatchNormalization behind kernels that are pruned by channels.
         granularity: What is pruned together: `Unstructured()`, `NofM(n, m)`,
             `Block(shape)` or `Channel()`. Defaults to `Unstructured()`.
@@ -141,7 +142,7 @@ class PDPWrapper(keras.layers.Layer):
             self.layer.build(*shapes, **named_shapes)
         if self.gated:
             return
-        found, skipped = prunable.inside(self.layer)
+        found, skipped = prunable.inside(self.layer, self.granularity)
         gates_outputs = prunes_outputs(self.granularity, axes=2)
         scales = prunable.scales(self.layer) if gates_outputs else []
         if not found and not scales:

@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from keras_pdp import (
+    Block,
     Channel,
     NofM,
     PDPCallback,
@@ -470,6 +471,44 @@ def test_one_kernel_of_a_layer_that_cannot_be_pruned_is_named():
         wrapped = wrap(model, Channel())
     (skipped,) = sparsity_report(wrapped).skipped
     assert skipped.name == "sep/pointwise_kernel"
+
+
+def test_a_pattern_leaves_depthwise_kernels_unless_they_are_asked_for():
+    def separable() -> keras.Model:
+        inputs = x = keras.Input((6, 6, 8))
+        x = layers.DepthwiseConv2D(3, name="deep")(x)
+        x = layers.Conv2D(8, 1, name="point")(x)
+        return keras.Model(inputs, layers.SeparableConv2D(8, 3, name="both")(x))
+
+    kernels = {"deep/kernel", "point/kernel", "both/depthwise_kernel"}
+    kernels.add("both/pointwise_kernel")
+    left = {"deep/kernel", "both/depthwise_kernel"}
+    why = "Not pruned, 2 of .*deep/kernel: a pattern n:m is for matrix products"
+    with pytest.warns(UserWarning, match=why) as told:
+        wrapped = wrap(separable(), NofM(2, 4))
+    assert "both/depthwise_kernel: a pattern" in str(told[0].message)
+    assert _masked(wrapped) == kernels - left
+    reasons = {s.name: s.reason for s in sparsity_report(wrapped).skipped}
+    assert reasons.keys() == left
+    assert all("a pattern n:m" in reason for reason in reasons.values())
+    with pytest.raises(ValueError, match=why):
+        wrap(separable(), NofM(2, 4), strict=True)
+
+    # A layer's own kernel, where the layer is asked for; not what is deeper in it.
+    with pytest.warns(UserWarning, match="Not pruned, 1 of .*both/depthwise_kernel"):
+        asked = wrap(separable(), NofM(2, 4), select=lambda layer: True)
+    assert _masked(asked) == kernels - {"both/depthwise_kernel"}
+    block = PDPWrapper(separable(), NofM(2, 4))
+    assert {kernel.name for kernel in block.kernels} == kernels - left
+
+    # The other granularities have no such reason.
+    for granularity in (None, Block((1, 4))):
+        assert _masked(wrap(separable(), granularity, strict=True)) == kernels
+
+
+def _masked(model: keras.Model) -> set[str]:
+    named = ((w.name, k.name) for w in pruned_layers(model) for k in w.kernels)
+    return {"/".join(names) for names in named}
 
 
 def test_biases_of_two_axes_are_no_kernels():
