@@ -198,15 +198,16 @@ def _of_model(model: keras.Layer) -> SparsityReport:
     found, skipped = prunable.find(model)
     tensors, loose = [], []
     for weight in found:
+        name = _as_wrapped(weight.name, model)
         if id(weight.variable) in wrapped:
             tensors.append(wrapped[id(weight.variable)])
             continue
         w = keras.ops.convert_to_numpy(weight.variable)
         zeros = int(w.size - np.count_nonzero(w))
         how = "not wrapped" if wraps_some else ""
-        tensors.append(TensorSparsity(weight.name, w.shape, w.size, zeros, how))
+        tensors.append(TensorSparsity(name, w.shape, w.size, zeros, how))
         if wraps_some:
-            loose.append(Skipped(weight.name, _why_not_wrapped(weight, patterns)))
+            loose.append(Skipped(name, _why_not_wrapped(weight, patterns)))
     loose += [
         Skipped(name, f"{kernel.granularity} can remove nothing from it")
         for name, kernel in _wrapped_kernels(model)
@@ -214,6 +215,15 @@ def _of_model(model: keras.Layer) -> SparsityReport:
     ]
     parameters = sum(math.prod(v.shape) for v in model.weights if id(v) not in states)
     return SparsityReport(model.name, tuple(tensors), (*skipped, *loose), parameters)
+
+
+def _as_wrapped(name: str, model: keras.Layer) -> str:
+    """The name of a weight without the wrapped layer's own, as wrapped kernels have."""
+    for outer, wrapper in named_wrappers(model).items():
+        inner = f"{outer}/{wrapper.layer.name}/"
+        if name.startswith(inner):
+            return f"{outer}/{name.removeprefix(inner)}"
+    return name
 
 
 def _why_not_wrapped(weight: PrunableWeight, patterns: bool) -> str:

@@ -499,6 +499,7 @@ def test_a_pattern_leaves_depthwise_kernels_unless_they_are_asked_for():
         asked = wrap(separable(), NofM(2, 4), select=lambda layer: True)
     assert _masked(asked) == kernels - {"both/depthwise_kernel"}
     block = PDPWrapper(separable(), NofM(2, 4))
+    block.build()
     assert {kernel.name for kernel in block.kernels} == kernels - left
 
     # The other granularities have no such reason.
