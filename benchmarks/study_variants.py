@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -195,10 +196,12 @@ def _steep(
     kappa: float | None = None,
     harden: float = 1.0,
     change: Change = same_model,
+    begin: float = BEGIN,
+    end: float = END,
 ) -> Variant:
     """On the cubic ramp, which is the default."""
     temperature = None if kappa is None else Calibrated(kappa)
-    options = _in_ramp(Polynomial(BEGIN, END, 3), freeze, harden)
+    options = _in_ramp(Polynomial(begin, end, 3), freeze, harden)
     return Variant(title, temperature, options, change)
 
 
@@ -239,6 +242,15 @@ def _hardening(kappas: Iterable[float], times: float = 100) -> dict[str, Variant
     }
 
 
+# A pattern may be set sooner than a sparsity: nothing has to be shared out before it.
+SOONER = {
+    f"sooner-{begin:g}-{end:g}": _steep(
+        f"κ = 2, ramp {begin:.0%} to {end:.0%}", 0.7, 2, 100, begin=begin, end=end
+    )
+    for begin, end in ((0, 0.5), (0, 0.3), (0, 0.1))
+}
+
+
 @dataclass(frozen=True)
 class Question:
     """Variants that are compared with each other.
@@ -256,12 +268,17 @@ class Question:
     run: tuple[Target, ...] = TARGETS[1:3]
 
 
-def _together(targets: tuple[Target, ...], kappas: Iterable[float]) -> Question:
+def _together(
+    targets: tuple[Target, ...],
+    kappas: Iterable[float],
+    more: Mapping[str, Variant] = MappingProxyType({}),
+) -> Question:
     """How soft, where weights are not all alone: the default of weights is the base."""
     variants = {
         **_hardening((2, *kappas)),
         **_hardening((2,), 1000),
         "gradual": _steep("hard masks, gradual magnitude", None, change=hard),
+        **more,
     }
     return Question(variants, "harden-2-100", targets, targets)
 
@@ -349,7 +366,7 @@ _OF_WEIGHTS: dict[str, dict[str, Variant]] = {
 QUESTIONS = {
     **{name: Question(variants) for name, variants in _OF_WEIGHTS.items()},
     "channels": _together((Channels(0.5),), (5, 10, 20, 50, 100)),
-    "patterns": _together((Pattern(2, 4), Pattern(1, 4)), (5, 20, 50)),
+    "patterns": _together((Pattern(2, 4), Pattern(1, 4)), (5, 20, 50), SOONER),
 }
 VARIANTS = {
     name: variant
