@@ -48,8 +48,9 @@ class Skipped:
 
 
 DEPTHWISE = (
-    "a pattern n:m is for matrix products, and a depthwise kernel takes part in none: "
-    "it is pruned so if its layer itself is wrapped (by `select`, or in PDPWrapper)"
+    "a pattern n:m is for matrix products, and a depthwise kernel takes part in none; "
+    "that of a DepthwiseConv1D or 2D is pruned all the same where `select` accepts the "
+    "layer or it is in a PDPWrapper of its own"
 )
 
 # A rule names the weights of a layer class, as attribute paths, each with its layout.
@@ -239,7 +240,7 @@ def inside(
     Args:
         layer: A built layer or model.
         granularity: What is pruned together.
-        asked: Whether the user has named this very layer, which takes what is its own.
+        asked: Whether the user has chosen this very layer, and so what is its own.
     """
     found, skipped = find(layer)
     own_table = asked and _is_table(layer)
