@@ -247,7 +247,7 @@ SOONER = {
     f"sooner-{begin:g}-{end:g}": _steep(
         f"κ = 2, ramp {begin:.0%} to {end:.0%}", 0.7, 2, 100, begin=begin, end=end
     )
-    for begin, end in ((0, 0.5), (0, 0.3), (0, 0.1))
+    for begin, end in ((0, 0.3), (0, 0.1))
 }
 
 

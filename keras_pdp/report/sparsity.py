@@ -195,10 +195,14 @@ def _of_model(model: keras.Layer) -> SparsityReport:
     wraps_some = bool(wrapped)
     patterns = any(w.granularity.kept_per_pool for w in _wrappers(model))
     states = {id(v) for w in _wrappers(model) for v in _state_of(w)}
+    outer_names = {
+        f"{name}/{wrapper.layer.name}/": f"{name}/"
+        for name, wrapper in named_wrappers(model).items()
+    }
     found, skipped = prunable.find(model)
     tensors, loose = [], []
     for weight in found:
-        name = _as_wrapped(weight.name, model)
+        name = _as_wrapped(weight.name, outer_names)
         if id(weight.variable) in wrapped:
             tensors.append(wrapped[id(weight.variable)])
             continue
@@ -217,12 +221,11 @@ def _of_model(model: keras.Layer) -> SparsityReport:
     return SparsityReport(model.name, tuple(tensors), (*skipped, *loose), parameters)
 
 
-def _as_wrapped(name: str, model: keras.Layer) -> str:
+def _as_wrapped(name: str, outer_names: dict[str, str]) -> str:
     """The name of a weight without the wrapped layer's own, as wrapped kernels have."""
-    for outer, wrapper in named_wrappers(model).items():
-        inner = f"{outer}/{wrapper.layer.name}/"
+    for inner, outer in outer_names.items():
         if name.startswith(inner):
-            return f"{outer}/{name.removeprefix(inner)}"
+            return outer + name.removeprefix(inner)
     return name
 
 
