@@ -244,10 +244,16 @@ def _hardening(kappas: Iterable[float], times: float = 100) -> dict[str, Variant
 
 # A pattern may be set sooner than a sparsity: nothing has to be shared out before it.
 SOONER = {
-    f"sooner-{begin:g}-{end:g}": _steep(
-        f"κ = 2, ramp {begin:.0%} to {end:.0%}", 0.7, 2, 100, begin=begin, end=end
-    )
-    for begin, end in ((0, 0.3), (0, 0.1))
+    **{
+        f"sooner-{begin:g}-{end:g}": _steep(
+            f"κ = 2, ramp {begin:.0%} to {end:.0%}", 0.7, 2, 100, begin=begin, end=end
+        )
+        for begin, end in ((0, 0.3), (0, 0.1))
+    },
+    # Where `freeze_at` puts it by itself.
+    "sooner-0-0.1-frozen-0.46": _steep(
+        "κ = 2, ramp 0% to 10%, frozen at 46%", 0.46, 2, 100, begin=0, end=0.1
+    ),
 }
 
 
