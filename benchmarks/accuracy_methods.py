@@ -32,6 +32,7 @@ from keras_pdp.training.pruned_channels import PrunedChannels, prunes_outputs
 from keras_pdp.training.pruned_kernel import PrunedKernel, Values
 
 Change = Callable[[keras.Model], keras.Model]
+Options = tuple[tuple[str, Any], ...]
 
 
 class Method(abc.ABC):
@@ -89,12 +90,14 @@ class Wrapped(Method):
         temperature: of `wrap`; `None` for its default.
         options: of the callback.
         change: what is done to the wrapped model.
+        of_patterns: the options where a pattern is asked for; `None` for the same.
     """
 
     title: str
     temperature: Temperature | None = None
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Options = ()
     change: Change = lambda model: model
+    of_patterns: Options | None = None
 
     def prepare(self, task: Task) -> Prepared:
         wrapped = wrap(
@@ -102,7 +105,7 @@ class Wrapped(Method):
             granularity_for(task.target),
             temperature=self.temperature,
         )
-        callback = PDPCallback(budget(task.target), **dict(self.options))
+        callback = self._callback(task.target)
         return Prepared(
             keras,
             self.change(wrapped),
@@ -112,7 +115,7 @@ class Wrapped(Method):
 
     def settings(self, target: Target) -> str:
         """With the defaults spelt out, so that results of other defaults are told."""
-        callback = PDPCallback(0.5, **dict(self.options))
+        callback = self._callback(target)
         wrapper = PDPWrapper(keras.layers.Dense(1), granularity_for(target))
         temperature = self.temperature or wrapper.temperature
         named = getattr(callback.allocation, "__name__", callback.allocation)
@@ -123,6 +126,12 @@ class Wrapped(Method):
             f"{temperature}, {callback.schedule}, {named}, "
             f"freeze_at={callback.freeze_at}{hardened}"
         )
+
+    def _callback(self, target: Target) -> PDPCallback:
+        options = self.options
+        if isinstance(target, Pattern) and self.of_patterns is not None:
+            options = self.of_patterns
+        return PDPCallback(budget(target), **dict(options))
 
 
 def granularity_for(target: Target) -> Granularity:
@@ -229,19 +238,18 @@ _PAPER = (
 )
 # The cubic ramp of gradual magnitude pruning (Zhu and Gupta 2017), where ours is; the
 # budget is shared out as ours.
-_CUBIC = (
-    ("schedule", Polynomial(0.1, 0.5, 3)),
-    ("freeze_at", None),
-    ("harden", 1.0),
-)
+_HARD_MASKED = (("freeze_at", None), ("harden", 1.0))
+_CUBIC = (("schedule", Polynomial(0.1, 0.5, 3)), *_HARD_MASKED)
 
 WRAPPED = {
     "ours": Wrapped("ours, defaults"),
     "pdp-1e-4": Wrapped("PDP, τ = 1e-4, no tail", Absolute(1e-4), _PAPER),
     "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
     # The temperature plays no part in a hard mask.
-    "gradual": Wrapped("gradual magnitude", Calibrated(5.0), _CUBIC, hard),
+    "gradual": Wrapped(
+        "gradual magnitude", Calibrated(5.0), _CUBIC, hard, _HARD_MASKED
+    ),
     "straight-through": Wrapped(
-        "straight-through", Absolute(1e-30), _CUBIC, straight_through
+        "straight-through", Absolute(1e-30), _CUBIC, straight_through, _HARD_MASKED
     ),
 }

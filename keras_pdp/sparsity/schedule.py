@@ -291,7 +291,7 @@ class TwoFifthsOfTheRest:
         end = schedule.complete
         if end is None or _unit(end) is not float:
             return 0.7
-        return _number(end) + (1 - _number(end)) * 2 / 5
+        return round((3 * _number(end) + 2) / 5, 12)  # 0.46, not 0.45999999999999996
 
 
 TWO_FIFTHS_OF_THE_REST = TwoFifthsOfTheRest()
@@ -348,3 +348,9 @@ def check_order(schedule: Schedule, freeze_at: Moment) -> None:
             "`freeze_at` should not be before the end of the schedule. Received: "
             f"freeze_at={freeze_at!r}, schedule={schedule!r}."
         )
+
+
+# The defaults. Where a budget is shared out, magnitudes have to mean something first;
+# a pattern takes its part of every pool, and the net gets the longer to live with it.
+OF_A_BUDGET = Polynomial(0.1, 0.5)
+OF_PATTERNS = Polynomial(0.0, 0.1)

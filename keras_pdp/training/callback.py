@@ -14,9 +14,10 @@ from keras_pdp.sparsity import schedule as schedules
 from keras_pdp.sparsity.allocation import Allocation
 from keras_pdp.sparsity.layer_adaptive import lamp
 from keras_pdp.sparsity.schedule import (
+    OF_A_BUDGET,
+    OF_PATTERNS,
     TWO_FIFTHS_OF_THE_REST,
     Moment,
-    Polynomial,
     Position,
     Schedule,
     TwoFifthsOfTheRest,
@@ -81,7 +82,9 @@ class PDPCallback(keras.callbacks.Callback):
             budget, in [0, 1). None where every wrapper brings its own (`sparsity=` or
             N:M) or `allocation` is a mapping.
         schedule: How the sparsity rises. Defaults to `Polynomial(0.1, 0.5)`: fast
-            at first, slow at the end, and over at half of the run.
+            at first, slow at the end, and over at half of the run. Where every kernel
+            has a pattern n:m, nothing is shared out, so nothing needs to be waited
+            for: there it defaults to `Polynomial(0.0, 0.1)`.
         allocation: How the budget is shared: `lamp`, `global_magnitude`, `uniform`,
             `erdos_renyi`, a function of the same form, or a mapping from layer names
             (or `layer/weight`) to sparsities. Defaults to `lamp`.
@@ -144,18 +147,20 @@ class PDPCallback(keras.callbacks.Callback):
                 f"of the same form. Received: {cost!r}."
             )
         self.sparsity = sparsity
-        self.schedule = schedules.check(Polynomial() if schedule is None else schedule)
+        if schedule is not None:
+            schedules.check(schedule)
+        if not isinstance(freeze_at, TwoFifthsOfTheRest | None):
+            schedules.check_moment("freeze_at", freeze_at)
         self.allocation = allocation
         self.cost = cost
-        if isinstance(freeze_at, TwoFifthsOfTheRest):
-            freeze_at = freeze_at.after(self.schedule)
-        self.freeze_at = freeze_at
         self.harden = hardening.check(harden)
         self.epochs = epochs
         self.verbose = verbose
-        if freeze_at is not None:
-            schedules.check_moment("freeze_at", freeze_at)
-            schedules.check_order(self.schedule, freeze_at)
+        self._schedule = schedule
+        self._freeze_at = freeze_at
+        # Without a budget they may be, until the model is known.
+        self._patterns_alone = sparsity is None
+        self._check_order()
         self._wrappers: dict[str, PDPWrapper] = {}
         # A copy of the counts in the variables, so that a step in which nothing changes
         # touches no device. Read anew in every epoch: checkpoints may be restored.
@@ -176,6 +181,20 @@ class PDPCallback(keras.callbacks.Callback):
         self._reach = 1.0
         self._clock = Clock()
         self._thread = threading.get_ident()
+
+    @property
+    def schedule(self) -> Schedule:
+        """How the sparsity rises: as given, or the default for the model."""
+        if self._schedule is not None:
+            return self._schedule
+        return OF_PATTERNS if self._patterns_alone else OF_A_BUDGET
+
+    @property
+    def freeze_at(self) -> Moment | None:
+        """When the masks are stored: as given, or the default for the schedule."""
+        if isinstance(self._freeze_at, TwoFifthsOfTheRest):
+            return self._freeze_at.after(self.schedule)
+        return self._freeze_at
 
     # The two operations, for `fit` and for training loops of one's own.
 
@@ -254,6 +273,11 @@ class PDPCallback(keras.callbacks.Callback):
                 f"PDPCallback found no PDPWrapper in '{model.name}', so there is "
                 "nothing to prune. Wrap layers in the definition, or fit wrap(model)."
             )
+        self._patterns_alone = all(
+            wrapper.granularity.kept_per_pool is not None
+            for wrapper in self._wrappers.values()
+        )
+        self._check_order()
         self._pruned = None
         self._coupling, self._followed = None, False
         for wrapper in self._wrappers.values():
@@ -394,6 +418,10 @@ class PDPCallback(keras.callbacks.Callback):
                     stacklevel=2,
                 )
         return self._coupling
+
+    def _check_order(self) -> None:
+        if self.freeze_at is not None:
+            schedules.check_order(self.schedule, self.freeze_at)
 
     @property
     def _budget(self) -> Budget:

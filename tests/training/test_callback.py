@@ -107,6 +107,56 @@ def test_the_run_has_a_warm_up_a_ramp_and_a_tail():
     assert (counts[int(0.5 * steps) - 1 :] == 160).all()
 
 
+def test_patterns_are_there_after_a_tenth_of_the_run():
+    model, record = net(NofM(2, 4)), Record()
+    model.fit(
+        X, Y, epochs=10, batch_size=8, verbose=0, callbacks=[PDPCallback(), record]
+    )
+    counts = np.array(record.counts)
+    assert len(counts) == 80
+    assert (np.diff(counts) >= 0).all()
+    middle = counts[3]  # cubic: 7/8 of them at half of the ramp
+    assert 0 < counts[0] < middle == pytest.approx(0.875 * 160, abs=2)
+    assert (counts[7:] == 160).all()
+    for wrapper in pruned_layers(model):
+        kept = wrapper.kernels[0].mask.numpy().reshape(-1, 4, wrapper.layer.units)
+        assert (kept.sum(1) == 2).all()
+
+
+@pytest.mark.parametrize("other", [None, Channel()])
+def test_beside_a_sparsity_a_pattern_rises_with_it(other):
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            PDPWrapper(layers.Dense(16), NofM(2, 4)),
+            PDPWrapper(layers.Dense(8), other, sparsity=0.5),
+            layers.Dense(1),
+        ]
+    )
+    pdp = PDPCallback()
+    pdp.set_model(model)
+    assert (pdp.schedule, pdp.freeze_at) == (Polynomial(0.1, 0.5), 0.7)
+    pdp.set_model(net(NofM(2, 4)))
+    assert pdp.schedule == Polynomial(0.0, 0.1)
+
+
+def test_the_schedule_that_was_given_is_the_patterns_too():
+    pdp = PDPCallback(schedule=Linear(0.2, 0.4))
+    pdp.set_model(net(NofM(2, 4)))
+    assert pdp.schedule == Linear(0.2, 0.4)
+    assert pdp.freeze_at == pytest.approx(0.64)
+
+
+def test_masks_may_freeze_sooner_where_the_ramp_ends_sooner():
+    early = PDPCallback(freeze_at=0.3)
+    early.set_model(net(NofM(2, 4)))
+    assert early.freeze_at == 0.3
+    with pytest.raises(ValueError, match="should not be before the end"):
+        early.set_model(net(sparsity=0.5))
+    with pytest.raises(ValueError, match="should not be before the end"):
+        PDPCallback(0.5, freeze_at=0.3)
+
+
 @pytest.mark.parametrize(
     "options, moment",
     [
