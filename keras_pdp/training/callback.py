@@ -92,8 +92,9 @@ class PDPCallback(keras.callbacks.Callback):
             function of the same form. Defaults to `parameters`.
         freeze_at: When the masks are stored: a fraction of the run, `Epochs(n)`,
             `Steps(n)`, or None for never. It waits for the schedule to end. Defaults
-            to two fifths of the way from the end of the schedule to that of the run:
-            to 0.7 with the default schedule, and with one of epochs or steps.
+            to two fifths of the way from the end of the schedule to that of the run: to
+            0.7 with the default schedule, 0.46 with that of patterns, and 0.7 with one
+            of epochs or steps.
         harden: How many times harder the masks are at the final sparsity than when
             pruning begins, between 1 and 1e6. With the schedule's fraction f, a step
             computes with the temperature `tau / harden**f`; the gradient stays that of
