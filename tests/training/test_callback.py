@@ -175,8 +175,11 @@ def test_masks_freeze_two_fifths_of_the_way_from_the_ramps_end_to_the_runs(
     assert PDPCallback(0.5, **options).freeze_at == pytest.approx(moment)
 
 
-def test_the_default_moment_is_a_round_number():
+def test_the_default_moments_are_round_numbers():
     assert PDPCallback(0.5).freeze_at == 0.7
+    patterns = PDPCallback()
+    patterns.set_model(net(NofM(2, 4)))
+    assert patterns.freeze_at == 0.46
 
 
 def test_logs_are_plain_floats_for_everyone(tmp_path):
