@@ -291,7 +291,8 @@ class TwoFifthsOfTheRest:
         end = schedule.complete
         if end is None or _unit(end) is not float:
             return 0.7
-        return round((3 * _number(end) + 2) / 5, 12)  # 0.46, not 0.45999999999999996
+        # `end + (1 - end) * 2 / 5`, but 0.46 and not 0.45999999999999996.
+        return 0.4 + 0.6 * _number(end)
 
 
 TWO_FIFTHS_OF_THE_REST = TwoFifthsOfTheRest()

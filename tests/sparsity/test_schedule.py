@@ -261,6 +261,14 @@ def test_masks_freeze_two_fifths_of_the_way_from_the_ramps_end_to_the_runs(
     assert schedules.TWO_FIFTHS_OF_THE_REST.after(schedule) == pytest.approx(freeze_at)
 
 
+def test_the_defaults_and_their_moments_are_round_numbers():
+    assert Polynomial(0.1, 0.5, 3.0) == schedules.OF_A_BUDGET
+    assert Polynomial(0.0, 0.1, 3.0) == schedules.OF_PATTERNS
+    after = schedules.TWO_FIFTHS_OF_THE_REST.after
+    assert after(schedules.OF_A_BUDGET) == 0.7
+    assert after(schedules.OF_PATTERNS) == 0.46
+
+
 @pytest.mark.parametrize(
     "build, error, message",
     [

@@ -137,7 +137,7 @@ def test_beside_a_sparsity_a_pattern_rises_with_it(other):
     pdp.set_model(model)
     assert (pdp.schedule, pdp.freeze_at) == (Polynomial(0.1, 0.5), 0.7)
     pdp.set_model(net(NofM(2, 4)))
-    assert pdp.schedule == Polynomial(0.0, 0.1)
+    assert (pdp.schedule, pdp.freeze_at) == (Polynomial(0.0, 0.1), 0.46)
 
 
 def test_the_schedule_that_was_given_is_the_patterns_too():
@@ -173,13 +173,6 @@ def test_masks_freeze_two_fifths_of_the_way_from_the_ramps_end_to_the_runs(
     options, moment
 ):
     assert PDPCallback(0.5, **options).freeze_at == pytest.approx(moment)
-
-
-def test_the_default_moments_are_round_numbers():
-    assert PDPCallback(0.5).freeze_at == 0.7
-    patterns = PDPCallback()
-    patterns.set_model(net(NofM(2, 4)))
-    assert patterns.freeze_at == 0.46
 
 
 def test_logs_are_plain_floats_for_everyone(tmp_path):
