@@ -159,7 +159,8 @@ class PDPCallback(keras.callbacks.Callback):
         self.verbose = verbose
         self._schedule = schedule
         self._freeze_at = freeze_at
-        # Without a budget they may be, until the model is known.
+        # Whether all kernels have patterns: without a budget they may, until the model
+        # is known.
         self._patterns_alone = sparsity is None
         self._check_order()
         self._wrappers: dict[str, PDPWrapper] = {}
