@@ -257,6 +257,15 @@ SOONER = {
 }
 
 
+# When they freeze, with the defaults of weights in everything else.
+FREEZINGS = {
+    f"frozen-{moment:g}": _steep(
+        f"κ = 2, forwards rising to 200, frozen at {moment:.0%}", moment, 2, 100
+    )
+    for moment in (0.5, 0.6, 0.8, 0.9)
+}
+
+
 @dataclass(frozen=True)
 class Question:
     """Variants that are compared with each other.
@@ -371,6 +380,7 @@ _OF_WEIGHTS: dict[str, dict[str, Variant]] = {
 }
 QUESTIONS = {
     **{name: Question(variants) for name, variants in _OF_WEIGHTS.items()},
+    "freezing": Question({**_hardening((2,)), **FREEZINGS}, "harden-2-100"),
     "channels": _together((Channels(0.5),), (5, 10, 20, 50, 100)),
     "patterns": _together((Pattern(2, 4), Pattern(1, 4)), (5, 20, 50), SOONER),
 }
