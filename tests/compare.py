@@ -13,6 +13,14 @@ def numbers(x):
     return keras.ops.convert_to_numpy(x) if held else x
 
 
+def outputs(model, x):
+    """What a model that is called gives, in numpy.
+
+    Not by `predict`, which traces a function first: that takes longer than most tests.
+    """
+    return keras.tree.map_structure(numbers, model(x))
+
+
 def assert_array_equal(one, other):
     np.testing.assert_array_equal(numbers(one), numbers(other))
 
