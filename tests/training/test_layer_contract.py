@@ -50,9 +50,15 @@ def twin(case: Case, **kwargs) -> tuple[keras.Model, keras.Model]:
     return model, wrapped
 
 
-def pruned(case: Case, sparsity: float = 0.75, epochs: int = 4, **kwargs):
-    """A wrapped model trained to its target."""
+def pruned(
+    case: Case, sparsity: float = 0.75, epochs: int = 4, eager: bool = False, **kwargs
+):
+    """A wrapped model trained to its target.
+
+    Eagerly where few steps are all there is: tracing them would take thrice as long.
+    """
     wrapped = twin(case, **kwargs)[1]
+    wrapped.run_eagerly = eager
     fixed = isinstance(kwargs.get("granularity"), NofM)
     callback = PDPCallback(None if fixed else sparsity)
     wrapped.fit(
@@ -129,6 +135,7 @@ def test_it_survives_saving_with_every_argument_off_its_default(case, tmp_path):
         )
 
     model = case.model(wrapper)
+    model.run_eagerly = True  # as in `pruned`
     x, y = case.inputs(), targets(case)
     callback = PDPCallback(freeze_at=None)
     model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
@@ -162,7 +169,7 @@ GRANULARITIES = [
 @pytest.mark.parametrize("name, granularity", GRANULARITIES, ids=str)
 def test_every_granularity_ends_in_whole_units(name, granularity):
     case = LAYERS[name]
-    wrapped = pruned(case, granularity=granularity, epochs=2)
+    wrapped = pruned(case, epochs=2, eager=True, granularity=granularity)
     stripped = strip(wrapped)
     x = case.inputs()
     case.assert_equal(outputs(stripped, x), outputs(wrapped, x))
