@@ -18,7 +18,7 @@ def outputs(model, x):
 
     Not by `predict`, which traces a function first: that takes longer than most tests.
     """
-    return keras.tree.map_structure(numbers, model(x))
+    return keras.tree.map_structure(numbers, model(x, training=False))
 
 
 def assert_array_equal(one, other):
