@@ -20,7 +20,14 @@ import numpy as np
 from keras import ops
 
 from keras_pdp.sparsity.granularity import Tensor
-from keras_pdp.sparsity.selection import TOP, counts, smallest, tiles
+from keras_pdp.sparsity.selection import (
+    TOP,
+    counts,
+    ordered_keys,
+    smallest,
+    tiled_keys,
+    tiles,
+)
 
 _INFINITE = 0x7F800000  # the key of infinity
 _SAMPLE = 2**16  # keys, at most, if the last stride allows
@@ -57,18 +64,18 @@ class Bounds(NamedTuple):
         return self.high - self.low == 1
 
 
-def neighbours(keys: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """The `k`-th and the `k + 1`-th smallest key.
+def neighbours(scores: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys of the `k`-th and the `k + 1`-th smallest score.
 
     Args:
-        keys: int32 tensor of shape `(n,)`, of finite scores.
+        scores: float32 tensor of shape `(n,)`, finite and >= 0.
         k: int32 scalar tensor, 1 <= k < n.
 
     Returns:
         Two int32 scalars.
     """
-    tiled = tiles(keys)
-    few, bounds = _few_around(tiled, _guesses(keys, k), k)
+    tiled = tiled_keys(scores)
+    few, bounds = _few_around(tiled, _guesses(scores, k), k)
     ranks = k - bounds.below + np.arange(2, dtype="int32")
     width = bounds.high - bounds.low
     found = _within(tiles(ops.reshape(few, (-1,))), ranks, bounds.low, width)
@@ -167,11 +174,11 @@ def _candidates(bounds: Bounds, turn: Tensor, k: Tensor) -> Tensor:
     return ops.clip(found, bounds.low + 1, bounds.high - 1)
 
 
-def _guesses(keys: Tensor, k: Tensor) -> Tensor:
+def _guesses(scores: Tensor, k: Tensor) -> Tensor:
     """Where a sample expects the k-th key, and between which others; int32 `(4,)`."""
-    n = keys.shape[0]
+    n = scores.shape[0]
     stride = next((s for s in _STRIDES if n // s <= _SAMPLE), _STRIDES[-1])
-    sample = keys[::stride]
+    sample = ordered_keys(scores[::stride])
     size = sample.shape[0]
     share = ops.cast(k, "float32") / n
     deviation = ops.sqrt(size * share * (1 - share)) + 1

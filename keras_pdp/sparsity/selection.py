@@ -38,6 +38,16 @@ def tiles(keys: Tensor) -> Tensor:
     return ops.reshape(keys, (-1, rows, _COLUMNS))
 
 
+def tiled_keys(scores: Tensor) -> Tensor:
+    """The scores' keys as `tiles`.
+
+    Computed from tiles: XLA makes keys that are tiled afterwards twice, as a vector and
+    in tiles. On JAX, where both are memory that is new to the process, all of a search
+    among 24 million scores takes half as long again with the two.
+    """
+    return ops.bitwise_and(tiles(ops.view(scores, "int32")), TOP)
+
+
 def count(condition: Tensor) -> Tensor:
     """How many entries of a tiled condition hold, as an int32 scalar."""
     if keras.backend.backend() == "torch":  # runs one operation at a time: few of them

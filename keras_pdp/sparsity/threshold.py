@@ -13,7 +13,7 @@ from keras_pdp.sparsity.selection import (
     largest,
     ordered_keys,
     smallest,
-    tiles,
+    tiled_keys,
 )
 
 # Scores; fewer are searched bit by bit, which takes little longer up to here and
@@ -34,16 +34,15 @@ def neighbours(scores: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
     """
     if keras.backend.backend() == "torch":
         return partition.neighbours(scores, pruned)
-    keys = ordered_keys(scores)
-    if keys.shape[0] < MANY:
-        lo, hi = _by_bits(keys, pruned)
+    if scores.shape[0] < MANY:
+        lo, hi = _by_bits(scores, pruned)
     else:
-        lo, hi = bracket.neighbours(keys, pruned)
+        lo, hi = bracket.neighbours(scores, pruned)
     return ops.view(lo, "float32"), ops.view(hi, "float32")
 
 
-def _by_bits(keys: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
-    tiled = tiles(keys)
+def _by_bits(scores: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
+    tiled = tiled_keys(scores)
     lo = by_bits(tiled, pruned)
     above = smallest(tiled, tiled > lo)
     return lo, ops.where(count(tiled <= lo) > pruned, lo, above)
@@ -63,7 +62,7 @@ def kept(scores: Tensor, pruned: Tensor) -> Tensor:
     if n == 1:
         return ops.ones((1,), "bool")
     lo = ordered_keys(neighbours(scores, ops.maximum(pruned, 1))[0])
-    tiled = tiles(ordered_keys(scores))
+    tiled = tiled_keys(scores)
     tied = tiled == lo
     # Ties at the cut, seldom more than one: the first of them stay.
     keep_tied = count(tiled <= lo) - pruned

@@ -227,8 +227,8 @@ def test_a_search_between_bounds_finds_any_scores(data, n):
     """Which is for many: here with all the floats there are, and a poor sample."""
     scores = np.abs(data.draw(drawn_scores(n)))
     pruned = data.draw(st.integers(1, n - 1))
-    keys = selection.ordered_keys(cases.tensor(scores))
-    found = between_bounds(cases.MODES[-1])(keys, cases.count(pruned))
+    given = cases.tensor(scores), cases.count(pruned)
+    found = between_bounds(cases.MODES[-1])(*given)
     found = [cases.array(key).view("float32") for key in found]
     assert found == list(np.sort(scores)[pruned - 1 : pruned + 1])
 
@@ -267,6 +267,14 @@ def test_the_count_is_an_input_of_the_compiled_program(function):
     layout = program.split("entry_computation_layout={(")[1].split(")->")[0]
     assert "f32[100]" in layout
     assert "s32[]" in layout
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX tells its memory")
+def test_many_keys_are_in_memory_once():
+    scores, pruned = cases.tensor(many()["normal"]), cases.count(3)
+    program = cases.run(threshold.neighbours, "xla").lower(scores, pruned).compile()
+    # The keys, and a sixteenth of them in several places.
+    assert program.memory_analysis().temp_size_in_bytes < 1.5 * scores.nbytes
 
 
 def test_keys_order_like_the_scores():
