@@ -34,7 +34,9 @@ method has one. 2:4 and 1:4 keep two and one of every four weights along the inp
 Channels go until half of the net's parameters can be removed, where the method counts
 so; what could be removed in fact stands below each table. Time is processor time of the
 training from `fit` to the plain net, graph building included: its median over that of
-the dense net's in Keras 3, for tfmot too, on a shared machine.
+the dense net's in Keras 3, for tfmot too. Machines differed from day to day, so that it
+tells the order of magnitude at most (the last lines say by how much they differed);
+`step_time.py` takes turns and tells what a step costs.
 CIFAR-10 is as reassembled for this project: 97 of its images are JPEG decodes.
 """
 
@@ -53,6 +55,7 @@ def markdown(found: Found, methods: Mapping[str, Method]) -> str:
         parts += [f"{text}\n" for text in _below(case, records, methods) if text]
     notes = [f"- {m.title}: {text}" for m in methods.values() if (text := _about(m))]
     parts.append("## Methods\n\n" + "\n".join(notes) + "\n")
+    parts.append(_uneven(found, methods))
     parts.append(_made(found))
     return "\n".join(parts)
 
@@ -201,6 +204,26 @@ def _time(records: Sequence[Record], method: str) -> str:
     return f"{statistics.median(own) / statistics.median(dense):.2f}"
 
 
+def _uneven(found: Found, methods: Mapping[str, Method]) -> str:
+    """How far from each other the times of one method are, whose work is the same."""
+    ratios = []
+    for records in found.values():
+        for name in methods:
+            times = [
+                each["cpu_seconds"]
+                for target in _budgets()
+                for each in trained(records, name, target)
+            ]
+            ratios += [max(times) / min(times)] if times else []
+    if not ratios:
+        return ""
+    return (
+        "Of one method's trainings to a budget on one case, the slowest took up to "
+        f"{max(ratios):.1f} times as long as the fastest, and half of the methods "
+        f"{statistics.median(ratios):.1f} times or more.\n"
+    )
+
+
 def _below(
     case: Case, records: Sequence[Record], methods: Mapping[str, Method]
 ) -> list[str]:
@@ -258,10 +281,12 @@ def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
 
 
 def _about(method: Method) -> str:
-    weights, channels = (method.settings(t) for t in (Weights(0.9), Channels(0.5)))
+    weights = method.settings(Weights(0.9))
     told = [f"`{weights}`" if weights else ""]
-    if channels != weights:
-        told.append(f"channels: `{channels}`")
+    others = {"patterns": Pattern(2, 4), "channels": Channels(0.5)}
+    for name, target in others.items():
+        if (settings := method.settings(target)) != weights:
+            told.append(f"{name}: `{settings}`")
     return "; ".join(filter(None, (*told, method.note)))
 
 

@@ -420,6 +420,20 @@ def test_the_table_says_mean_deviation_count_and_time():
     assert cells(records, "gradual magnitude")[3] == "70.00 (seed 0)"
     text = markdown({CASE: records}, METHODS)
     assert "gradual magnitude 85.00 % at 90 %" in text
+    assert "slowest took up to 1.7 times as long as the fastest" in text
+
+
+def test_the_table_tells_settings_that_targets_have_of_their_own():
+    (line,) = [
+        line
+        for line in markdown({CASE: []}, METHODS).splitlines()
+        if line.startswith("- ours, defaults: ")
+    ]
+    weights, patterns, channels = line.split("; ")[:3]
+    assert "end=0.5" in weights and "freeze_at=0.7" in weights
+    assert patterns.startswith("patterns: ")
+    assert "end=0.1" in patterns and "freeze_at=0.46" in patterns
+    assert channels.startswith("channels: ")
 
 
 def test_the_table_tells_where_a_pattern_means_other_zeros():
