@@ -9,8 +9,7 @@
    the keys, are searched bit by bit.
 
 A guess only saves passes: what each is worth is counted, and where guesses fail, bounds
-are divided evenly. Of 24 million weights all of it takes as long as 6 to 7 reads on
-TensorFlow (benchmarks/threshold.py).
+are divided evenly. What all of it costs, in reads of the weights: benchmarks/threshold.py.
 """
 
 import math
