@@ -9,7 +9,7 @@
    the keys, are searched bit by bit.
 
 A guess only saves passes: what each is worth is counted, and where guesses fail, bounds
-are divided evenly. What all of it costs, in reads of the weights: benchmarks/threshold.py.
+are divided evenly. benchmarks/threshold.py measures what all of it costs.
 """
 
 import math
