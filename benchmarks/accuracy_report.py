@@ -283,7 +283,7 @@ def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
 def _about(method: Method) -> str:
     weights = method.settings(Weights(0.9))
     told = [f"`{weights}`" if weights else ""]
-    others = {"patterns": Pattern(2, 4), "channels": Channels(0.5)}
+    others: dict[str, Target] = {"patterns": Pattern(2, 4), "channels": Channels(0.5)}
     for name, target in others.items():
         if (settings := method.settings(target)) != weights:
             told.append(f"{name}: `{settings}`")
