@@ -219,8 +219,8 @@ def _uneven(found: Found, methods: Mapping[str, Method]) -> str:
         return ""
     return (
         "Of one method's trainings to a budget on one case, the slowest took up to "
-        f"{max(ratios):.1f} times as long as the fastest, and half of the methods "
-        f"{statistics.median(ratios):.1f} times or more.\n"
+        f"{max(ratios):.1f} times as long as the fastest; the median of this ratio is "
+        f"{statistics.median(ratios):.1f}.\n"
     )
 
 

@@ -42,8 +42,7 @@ def tiled_keys(scores: Tensor) -> Tensor:
     """The scores' keys as `tiles`.
 
     Computed from tiles: XLA makes keys that are tiled afterwards twice, as a vector and
-    in tiles. On JAX both are memory that is new to the process, which takes longer than
-    passes over it.
+    in tiles.
     """
     return ops.bitwise_and(tiles(ops.view(scores, "int32")), TOP)
 

@@ -46,9 +46,10 @@ class Calibrated(Temperature):
     (`PDPCallback(harden=...)`).
 
     Args:
-        kappa: How hard the mask is, > 0. In benchmarks/STUDY.md 2 did best or
-            nearly so, 5 lost up to 1.6 points to it and gained 0.8 at most, and 20
-            lost up to 4.8; of whole channels 20 did best. Defaults to 2.0.
+        kappa: How hard the mask is, > 0. In benchmarks/STUDY.md, with masks that
+            harden, 2 did best or nearly so, 5 lost up to 1.6 points to it and gained
+            0.8 at most, and 20 lost up to 4.8; of whole channels 20 did best.
+            Defaults to 2.0.
 
     Raises:
         TypeError: If `kappa` is no number.
