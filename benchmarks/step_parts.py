@@ -4,11 +4,11 @@
     python -m benchmarks.step_parts --net mlp    one net; writes nothing
 
 Dense and wrapped steps take turns with the parts of the wrapped one, each of which is
-run alone for all kernels of the net: the callback's new sparsity, the search for the
-threshold, the same with the masked kernel, its gradient, and a frozen mask in both
-directions. Beside them is what memory allows: one read of all kernels, and one read
-with one write. Graph mode, where the parts are programs of their own; compiled as a
-whole they are no longer apart.
+run alone for all kernels of the net: the callback's next sparsity, set after a step as
+in training; the search for the threshold, the same with the masked kernel, its
+gradient, and a frozen mask in both directions. Beside them is what memory allows: one
+read of all kernels, and one read with one write. Graph mode, where the parts are
+programs of their own; compiled as a whole they are no longer apart.
 """
 
 import argparse
@@ -57,13 +57,13 @@ class Profiled:
         model = wrap(net.build(keras), select=is_pruned)
         self.callback = PDPCallback(SPARSITY)
         self.callback.set_model(model)
-        self.callback.update((BEGIN + END) / 2)
+        self.callback.update(BEGIN)
         self.model = model  # which the callback needs
         self.kernels = [k for layer in pruned_layers(model) for k in layer.kernels]
         self.weights = sum(kernel.size for kernel in self.kernels)
 
-    def parts(self) -> dict[str, Part]:
-        """By what they are called in the table."""
+    def parts(self, steps: int) -> dict[str, Part]:
+        """By what they are called in the table; each is run about so many times."""
         for_all = {
             "threshold": _threshold,
             "threshold and masked kernel": _forwards(RAMP),
@@ -73,9 +73,15 @@ class Profiled:
             "one read": _one_read,
             "one read and write": _one_write,
         }
-        done = itertools.cycle((BEGIN, END))
+        numbers = itertools.count()
+
+        def callback() -> None:  # further on each time: it sets what has risen
+            done = min(next(numbers) / steps, 1.0)
+            self.callback.update(BEGIN + (END - BEGIN) * done)
+
         return {
-            "callback": lambda: self.callback.update(next(done)),
+            # In turn behind a step, as in training: by itself it takes a fraction.
+            "callback": callback,
             **{name: _each(build, self.kernels) for name, build in for_all.items()},
         }
 
@@ -147,7 +153,7 @@ def measured(net: Net) -> tuple[int, dict[str, float]]:
     task = Task(net, jit=False, steps=net.steps)
     profiled = Profiled(net)
     parts = {name: start(task).step for name, start in STEPS.items()}
-    parts |= profiled.parts()
+    parts |= profiled.parts(net.steps)
     for part in parts.values():
         part()  # traces and compiles
     times = in_turn(parts, net.steps)

@@ -23,7 +23,8 @@ from keras import ops
 from keras_pdp.sparsity import threshold
 from keras_pdp.sparsity.granularity import Granularity, Tensor
 
-_HUGE = float(np.finfo(np.float32).max)
+# Roots of tau: a square that is finite, of a score that is kept or pruned for certain.
+_FAR = 1e19
 
 
 def scores(w: Tensor, granularity: Granularity) -> Tensor:
@@ -80,12 +81,40 @@ def margin(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
     """`(s^2 - t^2) / tau` in its factored form: how far a score is above the cut.
 
     The difference of squares cancels near the threshold (error 1e-4 in the band where
-    it matters); `(s - t) ((s + t) / tau)` is right to 1e-7.
+    it matters); `(s - t) (s + t) / tau` is right to 1e-6, with both factors taken in
+    units of the root of tau: one division for all scores.
     """
+    unit = _per_root(tau)
+    apart = ops.clip((s - t) * unit, -_FAR, _FAR)
     # Halved, which changes no digit, so that the sum of two of the largest floats does
-    # not overflow; and a quotient that does is not multiplied by an s - t of 0.
-    steepness = ops.minimum((0.5 * s + 0.5 * t) / (0.5 * tau), _HUGE)
-    return (s - t) * steepness
+    # not overflow.
+    between = ops.minimum((0.5 * s + 0.5 * t) * unit, _FAR)
+    return apart * between
+
+
+def slope(w: Tensor, t: Tensor, tau: Tensor) -> Tensor:
+    """How `m * w` changes with `w`: `m + (2 w^2 / tau) m (1 - m)`.
+
+    Of single weights. Written out, as what a backend derives from the mask takes
+    longer.
+
+    Args:
+        w: Single weights, of any shape and float dtype.
+        t: float32 scalar tensor, the threshold.
+        tau: float32 scalar tensor > 0, the temperature.
+
+    Returns:
+        float32 tensor of the shape of `w`.
+    """
+    s = ops.abs(ops.cast(w, "float32"))
+    m = sigmoid_mask(s, t, tau)
+    steepness = ops.square(ops.minimum(s * _per_root(tau), _FAR))
+    return m + m * ((1.0 - m) * steepness)
+
+
+def _per_root(tau: Tensor) -> Tensor:
+    """`sqrt(2 / tau)`, which is finite where `2 / tau` is not."""
+    return ops.rsqrt(0.5 * tau)
 
 
 def coupled_mask(square: Tensor, margin: Tensor, share: Tensor) -> Tensor:

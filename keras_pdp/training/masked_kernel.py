@@ -239,7 +239,7 @@ def _product_at_cut(
     (masked,) = learning_as([product(w, tau=tau / hardness)], lambda: [learns(w)])
     if not with_slope:
         return masked, t
-    return masked, t, *pulled_back(learns, [w], ops.ones_like(w))
+    return masked, t, mask.slope(w, ops.reshape(t, ()), tau)
 
 
 def _product_gradient(
@@ -252,6 +252,8 @@ def _product_gradient(
     granularity: Granularity,
     layout: Layout,
 ) -> Tensor:
+    if granularity.ignores_axes:
+        return scaled(upstream, mask.slope(w, ops.reshape(t, ()), tau))
     product = functools.partial(
         _product, t=t, pruned=pruned, tau=tau, granularity=granularity, layout=layout
     )

@@ -164,6 +164,25 @@ def test_automatic_gradient_is_the_closed_form(granularity, mode):
         )
 
 
+@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("std", STDS)
+def test_the_slope_of_single_weights_is_the_closed_form(std, mode):
+    w, _, tau, formula = realistic(Unstructured(), std)
+    slope = cases.run(mask.slope, mode)
+    found = slope(*map(cases.tensor, (w, formula.t[0], tau)))
+    np.testing.assert_allclose(
+        cases.array(found), formula.gradient(tau), rtol=1e-5, atol=2e-6
+    )
+
+
+def test_the_slope_is_1_far_above_the_threshold_and_0_far_below():
+    """Also where the square of a weight in units of tau is beyond float32."""
+    w = cases.tensor([3e38, -1e20, 1.0, 1e-12, -1e-30, 0.0])
+    for tau in (1e-20, 1e-30, 1e-37):
+        slope = mask.slope(w, cases.tensor(1e-6), cases.tensor(tau))
+        np.testing.assert_array_equal(cases.array(slope), [1, 1, 1, 0, 0, 0])
+
+
 def test_gradient_of_single_weights_by_hand():
     """t = 0.2: at w = t, m = 1/2 and the slope is 1/2 + t^2 / (2 tau)."""
     w, tau = cases.tensor([0.1, 0.3, 0.2, 0.2]), cases.tensor(0.01)
