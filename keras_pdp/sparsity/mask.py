@@ -86,9 +86,7 @@ def margin(s: Tensor, t: Tensor, tau: Tensor) -> Tensor:
     """
     unit = _per_root(tau)
     apart = ops.clip((s - t) * unit, -_FAR, _FAR)
-    # Halved, which changes no digit, so that the sum of two of the largest floats does
-    # not overflow.
-    between = ops.minimum((0.5 * s + 0.5 * t) * unit, _FAR)
+    between = ops.minimum(0.5 * (s + t) * unit, _FAR)
     return apart * between
 
 

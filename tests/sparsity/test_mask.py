@@ -1,6 +1,7 @@
 """The masks against their formulas in float64, and against a ranking."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -253,6 +254,31 @@ def test_soft_mask_is_precise_where_the_difference_of_squares_is_not():
     np.testing.assert_allclose(m, exact, rtol=0, atol=1e-6)
     naive = 1 / (1 + np.exp(-(s**2 - t**2) / tau))
     assert np.abs(naive - exact).max() > 1e-5
+
+
+@pytest.mark.parametrize("mode", cases.MODES)
+def test_the_margin_of_any_two_floats_has_the_sign_of_their_difference(mode):
+    """Also where a factor is beyond float32, and in their sum."""
+    largest = float(np.finfo("float32").max)
+    s = np.array([0.0, 1e-30, 1.0, 1e30, largest], "float32")
+    margin = cases.run(mask.margin, mode)
+    for t, tau in itertools.product(s, (1e-36, 1e-30, 1.0, largest)):
+        found = cases.array(margin(*map(cases.tensor, (s, t, tau))))
+        assert np.isfinite(found).all()
+        assert (found[s == t] == 0).all()
+        assert (found * np.sign(s - t) >= 0).all()
+        # In float64, where it is not beyond what the sigmoid tells apart.
+        exact = (np.square(s, dtype="f8") - np.square(t, dtype="f8")) / tau
+        near = np.abs(exact) < 100
+        np.testing.assert_allclose(found[near], exact[near], rtol=1e-5, atol=1e-12)
+
+
+def test_the_largest_weights_have_the_gradient_1_however_small_tau_is():
+    w = cases.tensor([np.finfo("float32").max, -1e30, 1e-3, 1e-4])
+    pruned, tau = cases.count(2), cases.tensor(1e-36)
+    function = soft(Unstructured())
+    gradient = cases.gradient(lambda w: function(w, pruned, tau) * w, w)
+    np.testing.assert_array_equal(gradient, [1, 1, 0, 0])
 
 
 def test_a_coupled_mask_is_the_sigmoid_of_a_margin_set_elsewhere():
