@@ -80,7 +80,7 @@ def sorted_neighbours(scores: Any, pruned: Any) -> tuple[Any, Any]:
     """What `keras_pdp.sparsity.threshold.neighbours` gives, from a full sort."""
     from keras import ops
 
-    ranked = ops.sort(scores)
+    ranked = ops.sort(ops.abs(scores))
     return ops.take(ranked, pruned - 1), ops.take(ranked, pruned)
 
 

@@ -1,12 +1,12 @@
 """The two keys at a cut through many, by counting between bounds that close in.
 
 1. A sample says between which keys the cut should be.
-2. Passes over all keys count how many are below four candidates each. The first are
+2. Passes over all keys count how many are below three candidates each. The first are
    the sample's; the next are where the cut would be if the keys between the bounds
    were evenly spread.
 3. With few keys left between the bounds, the smallest of them in each column of a tile
-   are as many as there are, but for one time in twenty. These columns, a sixteenth of
-   the keys, are searched bit by bit.
+   are as many as there are, but for one time in eight at most. These columns, a
+   sixteenth of the keys, are searched bit by bit.
 
 A guess only saves passes: what each is worth is counted, and where guesses fail, bounds
 are divided evenly. benchmarks/threshold.py measures what all of it costs.
@@ -21,10 +21,10 @@ from keras import ops
 from keras_pdp.sparsity.granularity import Tensor
 from keras_pdp.sparsity.selection import (
     TOP,
+    count,
     counts,
     ordered_keys,
     smallest,
-    tiled_keys,
     tiles,
 )
 
@@ -35,9 +35,10 @@ _STRIDES = (61, 127, 257, 509, 1021, 2053, 4099)
 _DEVIATIONS = 3.0  # from a guessed rank to the bounds around it
 
 _GUESSES = 3  # passes that suppose even spreading; later ones divide evenly
-_ASIDE = np.linspace(-1.6, 1.6, 4, dtype="float32")  # of a guess, in deviations
-_EVENLY = np.arange(1, 5, dtype="float32") / 5
-_PASSES = 64  # more than there can be: every five of them are worth eleven bits
+_ASIDE = np.array([-2.2, 0, 2.2], "float32")  # of a guess, in deviations
+_EVENLY = np.array([1 / 3, 2 / 3, 1], "float32")  # 1: whether all are the largest
+_PASSES = 64  # more than there can be: every two of them are worth three bits
+_NEVER = 2**20  # passes
 
 
 class Bounds(NamedTuple):
@@ -67,62 +68,70 @@ def neighbours(scores: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """The keys of the `k`-th and the `k + 1`-th smallest score.
 
     Args:
-        scores: float32 tensor of shape `(n,)`, finite and >= 0.
+        scores: float32 tensor of shape `(n,)`, finite; signs count for nothing.
         k: int32 scalar tensor, 1 <= k < n.
 
     Returns:
         Two int32 scalars.
     """
-    tiled = tiled_keys(scores)
-    few, bounds = _few_around(tiled, _guesses(scores, k), k)
+    tiled = tiles(scores, np.inf)
+    few, passes, bounds = _few_around(tiled, _guesses(scores, k), k)
     ranks = k - bounds.below + np.arange(2, dtype="int32")
     width = bounds.high - bounds.low
-    found = _within(tiles(ops.reshape(few, (-1,))), ranks, bounds.low, width)
-    above = ops.cond(
-        bounds.upto > k,
-        lambda: found[1],
-        lambda: smallest(tiled, tiled >= bounds.high),
-    )
-    return found[0], above
+    found = _within(few, ranks, bounds.low, width)
+
+    def above_all() -> Tensor:
+        keys = _keys(tiled, passes)
+        return smallest(keys, keys >= bounds.high)
+
+    return found[0], ops.cond(bounds.upto > k, lambda: found[1], above_all)
 
 
-def _few_around(tiled: Tensor, guesses: Tensor, k: Tensor) -> tuple[Tensor, Bounds]:
+def _few_around(
+    tiled: Tensor, guesses: Tensor, k: Tensor
+) -> tuple[Tensor, Tensor, Bounds]:
     """The keys between bounds so close that none hides another of its column.
 
     Or bounds around a single value, however many keys have it.
 
     Returns:
-        The smallest key between the bounds in each column of the tiles, int32
-        `(tiles, columns)`, `TOP` where there is none; and the bounds.
+        The smallest key between the bounds in each column of the tiles, `TOP` where
+        there is none, tiled anew; how many passes it took; and the bounds.
     """
     size = math.prod(tiled.shape)
     # Of m keys in n / 16 columns any two share one with probability 8 m^2 / n.
-    most = ops.convert_to_tensor(int(math.sqrt(size) / 12), "int32")
+    most = ops.convert_to_tensor(int(math.sqrt(size) / 8), "int32")
     zero, high, upto = (
         ops.convert_to_tensor(number, "int32") for number in (0, _INFINITE, size)
     )
-    nothing = ops.full((tiled.shape[0], tiled.shape[2]), TOP, "int32")
+    columns = tiled.shape[0] * tiled.shape[2]
+    nothing = tiles(ops.full((columns,), TOP, "int32"))
 
-    def hidden(few: Tensor, most: Tensor, *state: Tensor) -> Tensor:
-        bounds = Bounds(*state[-4:])
-        seen = ops.sum(ops.cast(few < TOP, "int32"))
-        several = ops.logical_not(bounds.one_value())
-        return ops.logical_and(several, seen < bounds.inside())
+    def hidden(hides: Tensor, *state: Tensor) -> Tensor:
+        return hides
 
-    def closer(few: Tensor, most: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def closer(
+        hides: Tensor, few: Tensor, most: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
         state = _narrowed(tiled, k, most, state)
         bounds = Bounds(*state[-4:])
-        between = ops.logical_and(tiled >= bounds.low, tiled < bounds.high)
-        few = ops.min(ops.where(between, tiled, TOP), axis=1)
-        return few, bounds.inside() // 2, *state  # where some hide, closer still
+        keys = _keys(tiled, state[0])
+        between = ops.logical_and(keys >= bounds.low, keys < bounds.high)
+        in_columns = ops.min(ops.where(between, keys, TOP), axis=1)
+        few = tiles(ops.reshape(in_columns, (-1,)))
+        hides = ops.logical_and(
+            count(few < TOP) < bounds.inside(), ops.logical_not(bounds.one_value())
+        )
+        return hides, few, bounds.inside() // 2, *state  # where some hide, closer still
 
-    few, _, *state = ops.while_loop(
+    start = ops.convert_to_tensor(True), nothing, most
+    _, few, _, *state = ops.while_loop(
         hidden,
         closer,
-        (nothing, most, zero, guesses, zero, high, zero, upto),
+        (*start, zero, guesses, zero, high, zero, upto),
         maximum_iterations=_PASSES,
     )
-    return few, Bounds(*state[-4:])
+    return few, state[0], Bounds(*state[-4:])
 
 
 def _narrowed(
@@ -139,10 +148,24 @@ def _narrowed(
         return ops.logical_and(several, bounds.inside() > most)
 
     def narrow(turn: Tensor, candidates: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        bounds = _between(Bounds(*state), candidates, counts(tiled, candidates), k)
+        below = counts(_keys(tiled, turn), candidates)
+        bounds = _between(Bounds(*state), candidates, below, k)
         return turn + 1, _candidates(bounds, turn, k), *bounds
 
     return tuple(ops.while_loop(is_open, narrow, state, maximum_iterations=_PASSES))
+
+
+def _keys(tiled: Tensor, passes: Tensor) -> Tensor:
+    """The keys of the scores, made anew in every pass.
+
+    What is the same in every turn of a loop XLA computes once, before it. To write all
+    keys to memory takes longer than to make them, so here they depend on the turn.
+
+    Args:
+        tiled: The scores, in tiles.
+        passes: int32 scalar that no compiler knows, the number of the pass.
+    """
+    return ordered_keys(ops.where(passes < _NEVER, tiled, 0.0))
 
 
 def _between(bounds: Bounds, candidates: Tensor, below: Tensor, k: Tensor) -> Bounds:
@@ -174,7 +197,7 @@ def _candidates(bounds: Bounds, turn: Tensor, k: Tensor) -> Tensor:
 
 
 def _guesses(scores: Tensor, k: Tensor) -> Tensor:
-    """Where a sample expects the k-th key, and between which others; int32 `(4,)`."""
+    """Where a sample expects the k-th key, and between which others; int32 `(3,)`."""
     n = scores.shape[0]
     stride = next((s for s in _STRIDES if n // s <= _SAMPLE), _STRIDES[-1])
     sample = ordered_keys(scores[::stride])
@@ -185,8 +208,8 @@ def _guesses(scores: Tensor, k: Tensor) -> Tensor:
     ranks = ops.clip(ops.cast(size * share + deviation * aside, "int32"), 1, size)
     start, width = (ops.convert_to_tensor(number, "int32") for number in (0, TOP))
     low, middle, high = ops.unstack(_within(tiles(sample), ranks, start, width), 3)
-    # The middle from both sides: of tied keys it is often the answer.
-    guesses = ops.stack([low, middle, middle + 1, high + 1])
+    # Above the middle one: where many scores are 0, all that are below it are.
+    guesses = ops.stack([low, middle + 1, high + 1])
     return ops.clip(guesses, 1, _INFINITE - 1)
 
 

@@ -54,7 +54,8 @@ def cut(s: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
     """The threshold `t`, midway between the largest pruned and the smallest kept score.
 
     Args:
-        s: Scores of shape `(pools, units)`, from `scores`.
+        s: Scores of shape `(pools, units)`, from `scores`. Where no pattern fixes what
+            is kept, signs count for nothing, and weights are scores of themselves.
         pruned: int32 scalar tensor, units to prune, at least 1. Not used where the
             granularity fixes how many units a pool keeps.
         granularity: How the kernel is cut.
@@ -165,7 +166,12 @@ def soft_cut(w: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
     Returns:
         float32 tensor of shape `(pools, 1)`.
     """
-    return ops.stop_gradient(cut(scores(w, granularity), pruned, granularity))
+    if granularity.ignores_axes:
+        # Single weights as they are: their magnitudes would first be written to memory.
+        s = ops.reshape(ops.cast(w, "float32"), (1, -1))
+    else:
+        s = scores(w, granularity)
+    return ops.stop_gradient(cut(s, pruned, granularity))
 
 
 def softened(

@@ -19,13 +19,13 @@ def neighbours(scores: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
     """The `pruned`-th and the `pruned + 1`-th smallest score.
 
     Args:
-        scores: float32 tensor of shape `(n,)`, finite.
+        scores: float32 tensor of shape `(n,)`, finite; signs count for nothing.
         pruned: int32 scalar tensor, 1 <= pruned < n.
 
     Returns:
         Two float32 scalars.
     """
-    scores = ops.stop_gradient(scores)
+    scores = ops.abs(ops.stop_gradient(scores))
     around, rank = _around(scores, int(pruned))
     lo = around[rank - 1]
     if around.shape[0] > rank:

@@ -28,13 +28,13 @@ def ordered_keys(scores: Tensor) -> Tensor:
     return ops.bitwise_and(ops.view(scores, "int32"), TOP)
 
 
-def tiles(keys: Tensor) -> Tensor:
-    """Keys as `(tiles, rows, columns)`, filled up with a key above every other."""
+def tiles(keys: Tensor, filling: np.int32 | float = TOP) -> Tensor:
+    """Keys or scores as `(tiles, rows, columns)`, filled up with what is above all."""
     n = keys.shape[0]
     rows = min(_ROWS, -(-n // _COLUMNS))
     padding = -n % (rows * _COLUMNS)
     if padding:
-        keys = ops.pad(keys, [(0, padding)], constant_values=TOP)
+        keys = ops.pad(keys, [(0, padding)], constant_values=filling)
     return ops.reshape(keys, (-1, rows, _COLUMNS))
 
 

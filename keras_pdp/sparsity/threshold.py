@@ -25,7 +25,8 @@ def neighbours(scores: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
     """The two scores on either side of the cut.
 
     Args:
-        scores: float32 tensor of shape `(n,)`, finite and >= 0, n >= 2.
+        scores: float32 tensor of shape `(n,)`, finite, n >= 2. Signs count for
+            nothing: to take them off here would be one more copy.
         pruned: int32 scalar tensor, how many scores are below the cut, 1 <= pruned < n.
 
     Returns:
