@@ -65,7 +65,7 @@ def tail(task: Task) -> Training:
 
 
 def ramp_sorted(task: Task) -> Training:
-    """The ramp with a sort in place of the search for the threshold's bits."""
+    """The ramp with a sort in place of the search for the threshold."""
     training = ramp(task)
 
     def first() -> None:  # which traces and compiles; the others run what it made

@@ -5,8 +5,8 @@
    the sample's; the next are where the cut would be if the keys between the bounds
    were evenly spread.
 3. With few keys left between the bounds, the smallest of them in each column of a tile
-   are as many as there are, but for one time in eight at most. These columns, a
-   sixteenth of the keys, are searched bit by bit.
+   are as many as there are, seven times in eight or more often where keys lie in no
+   order. These columns, a sixteenth of the keys, are searched bit by bit.
 
 A guess only saves passes: what each is worth is counted, and where guesses fail, bounds
 are divided evenly. benchmarks/threshold.py measures what all of it costs.
@@ -36,9 +36,11 @@ _DEVIATIONS = 3.0  # from a guessed rank to the bounds around it
 
 _GUESSES = 3  # passes that suppose even spreading; later ones divide evenly
 _ASIDE = np.array([-2.2, 0, 2.2], "float32")  # of a guess, in deviations
-_EVENLY = np.array([1 / 3, 2 / 3, 1], "float32")  # 1: whether all are the largest
-_PASSES = 64  # more than there can be: every two of them are worth three bits
-_NEVER = 2**20  # passes
+# 1 is the last key inside: where many scores are equal the cut is often there.
+_EVENLY = np.array([1 / 3, 2 / 3, 1], "float32")
+# More than there can be: four may be worth little, then every two are worth three bits.
+_PASSES = 64
+_NEVER = 2**20  # passes: no search takes as many, which the compiler doesn't know
 
 
 class Bounds(NamedTuple):
@@ -74,7 +76,7 @@ def neighbours(scores: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two int32 scalars.
     """
-    tiled = tiles(scores, np.inf)
+    tiled = tiles(scores, np.nan)  # whose key is above all others
     few, passes, bounds = _few_around(tiled, _guesses(scores, k), k)
     ranks = k - bounds.below + np.arange(2, dtype="int32")
     width = bounds.high - bounds.low
@@ -208,7 +210,7 @@ def _guesses(scores: Tensor, k: Tensor) -> Tensor:
     ranks = ops.clip(ops.cast(size * share + deviation * aside, "int32"), 1, size)
     start, width = (ops.convert_to_tensor(number, "int32") for number in (0, TOP))
     low, middle, high = ops.unstack(_within(tiles(sample), ranks, start, width), 3)
-    # Above the middle one: where many scores are 0, all that are below it are.
+    # middle + 1: one pass tells whether the cut is among many zeros.
     guesses = ops.stack([low, middle + 1, high + 1])
     return ops.clip(guesses, 1, _INFINITE - 1)
 

@@ -55,7 +55,7 @@ def cut(s: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
 
     Args:
         s: Scores of shape `(pools, units)`, from `scores`. Where no pattern fixes what
-            is kept, signs count for nothing, and weights are scores of themselves.
+            is kept, signs count for nothing: single weights may come as they are.
         pruned: int32 scalar tensor, units to prune, at least 1. Not used where the
             granularity fixes how many units a pool keeps.
         granularity: How the kernel is cut.
@@ -171,7 +171,8 @@ def soft_cut(w: Tensor, pruned: Tensor, granularity: Granularity) -> Tensor:
         s = ops.reshape(ops.cast(w, "float32"), (1, -1))
     else:
         s = scores(w, granularity)
-    return ops.stop_gradient(cut(s, pruned, granularity))
+    # Before the search: nothing in its loops is to be differentiated.
+    return cut(ops.stop_gradient(s), pruned, granularity)
 
 
 def softened(

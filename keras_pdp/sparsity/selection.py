@@ -29,7 +29,12 @@ def ordered_keys(scores: Tensor) -> Tensor:
 
 
 def tiles(keys: Tensor, filling: np.int32 | float = TOP) -> Tensor:
-    """Keys or scores as `(tiles, rows, columns)`, filled up with what is above all."""
+    """Keys as `(tiles, rows, columns)`, filled up with a key above every other.
+
+    Args:
+        keys: Tensor of shape `(n,)`; or scores.
+        filling: For the last tile; no finite score's should be larger.
+    """
     n = keys.shape[0]
     rows = min(_ROWS, -(-n // _COLUMNS))
     padding = -n % (rows * _COLUMNS)

@@ -26,7 +26,7 @@ def neighbours(scores: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         scores: float32 tensor of shape `(n,)`, finite, n >= 2. Signs count for
-            nothing: to take them off here would be one more copy.
+            nothing: a caller that takes them off has XLA write one more copy.
         pruned: int32 scalar tensor, how many scores are below the cut, 1 <= pruned < n.
 
     Returns:

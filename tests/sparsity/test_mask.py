@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_pdp import Block, Calibrated, Channel, NofM, Unstructured
-from keras_pdp.sparsity import mask
+from keras_pdp.sparsity import mask, threshold
 from tests.sparsity import cases
 
 SHAPE = (3, 2, 7, 5)
@@ -163,6 +163,19 @@ def test_automatic_gradient_is_the_closed_form(granularity, mode):
         np.testing.assert_allclose(
             gradient, formula.gradient(tau), rtol=1e-5, atol=2e-6
         )
+
+
+def test_the_gradient_of_many_weights_is_the_closed_form_too(monkeypatch):
+    """The loops of their search carry weights, but no gradient of them."""
+    monkeypatch.setattr(threshold, "MANY", 2)
+    w, pruned, tau, formula = realistic(Unstructured(), 0.1)
+
+    def product(w):
+        m = mask.soft_mask(w, cases.count(pruned), cases.tensor(tau), Unstructured())
+        return m * w
+
+    gradient = cases.gradient(product, cases.tensor(w))
+    np.testing.assert_allclose(gradient, formula.gradient(tau), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("mode", cases.MODES)

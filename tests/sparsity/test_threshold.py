@@ -187,6 +187,9 @@ def test_of_many_scores_some_are_no_numbers():
     scores = many()["normal"]
     scores[:5] = np.nan
     check_neighbours(scores, MANY // 2, cases.MODES[-1])
+    lo, hi = neighbours(cases.MODES[-1])(cases.tensor(scores), cases.count(MANY - 5))
+    assert cases.array(lo) == np.nanmax(scores)
+    assert np.isnan(cases.array(hi))
 
 
 @pytest.mark.skipif("eager" not in cases.MODES, reason="passes can't be counted here")
