@@ -27,11 +27,10 @@ from keras_pdp.training import cost as costs
 from keras_pdp.training.budget import Budget
 from keras_pdp.training.channel_gates import ChannelGates
 from keras_pdp.training.clock import Clock
-from keras_pdp.training.compiled import number, put
+from keras_pdp.training.compiled import Setter, number, setter
 from keras_pdp.training.cost import Cost
 from keras_pdp.training.coupling import Coupling, coupling_of
 from keras_pdp.training.pruned_channels import PrunedChannels
-from keras_pdp.training.pruned_kernel import PrunedKernel
 from keras_pdp.training.surgery import named_wrappers
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -169,9 +168,10 @@ class PDPCallback(keras.callbacks.Callback):
         self._pruned: dict[str, int] | None = None
         self._hardness: dict[str, float] = {}
         self._targets: dict[str, int] = {}
-        self._kernels: dict[str, PrunedKernel] = {}
-        # With the scales that follow channels, which harden with them.
-        self._gated: dict[str, PrunedKernel] = {}
+        # Of the variables, those of `_hardness` with the scales that follow channels,
+        # which harden with them.
+        self._set_pruned: dict[str, Setter] = {}
+        self._set_hardness: dict[str, Setter] = {}
         # How channels hang together, once the model is built, and their gates.
         self._coupling: Coupling | None = None
         self._followed = False
@@ -216,16 +216,18 @@ class PDPCallback(keras.callbacks.Callback):
         budget.check_budget(self._wrappers, self._budget, coupling)
         budget.share_out(self.model, self._wrappers, self._budget, coupling)
         self._gates = ChannelGates(coupling.groups if coupling else ())
-        self._kernels = budget.kernels_of(self._wrappers)
-        self._targets = {n: number(k.target) for n, k in self._kernels.items()}
-        self._pruned = {n: number(k.pruned) for n, k in self._kernels.items()}
-        self._gated = {
+        kernels = budget.kernels_of(self._wrappers)
+        self._targets = {n: number(k.target) for n, k in kernels.items()}
+        self._pruned = {n: number(k.pruned) for n, k in kernels.items()}
+        self._set_pruned = {n: setter(k.pruned) for n, k in kernels.items()}
+        gated = {
             f"{name}/{kernel.name}": kernel
             for name, wrapper in self._wrappers.items()
             for kernel in wrapper.gated
         }
-        self._hardness = {n: number(k.hardness) for n, k in self._gated.items()}
-        return {n: self._targets[n] / k.units for n, k in self._kernels.items()}
+        self._hardness = {n: number(k.hardness) for n, k in gated.items()}
+        self._set_hardness = {n: setter(k.hardness) for n, k in gated.items()}
+        return {n: self._targets[n] / k.units for n, k in kernels.items()}
 
     def update(self, position: Position | float) -> None:
         """Sets every wrapper for the step that follows.
@@ -392,10 +394,10 @@ class PDPCallback(keras.callbacks.Callback):
             return
         self._sync()
         for name, pruned in risen.items():
-            put(self._kernels[name].pruned, pruned)
+            self._set_pruned[name](pruned)
             self._pruned[name] = pruned
         for name in softer:
-            put(self._gated[name].hardness, hardness)
+            self._set_hardness[name](hardness)
             self._hardness[name] = hardness
         if coupled:
             self._gates.raise_to(fraction)

@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 Program = Callable[..., Any]
+Setter = Callable[[int | float], None]
 
 
 def choose(number: Any, branches: Sequence[Callable[[], Any]]) -> Any:
@@ -171,23 +172,24 @@ def number(variable: keras.Variable) -> Any:
     return ops.convert_to_numpy(read(variable)).item()
 
 
-def put(variable: keras.Variable, value: int | float) -> None:
-    """Sets a scalar variable.
+def setter(variable: keras.Variable) -> Setter:
+    """A function that sets a scalar variable.
 
     As `assign`, which on TensorFlow takes several times as long; a callback does this
-    for every kernel after every step.
+    for every kernel after every step, where each attribute that is looked up counts.
     """
     if keras.backend.backend() != "tensorflow":
-        variable.assign(value)
-        return
+        return variable.assign
     import tensorflow as tf
 
     if isinstance(variable.value, tf.distribute.DistributedValues):
-        variable.assign(value)
-        return
-    tf.raw_ops.AssignVariableOp(
-        resource=variable.value.handle, value=tf.constant(value, variable.dtype)
-    )
+        return variable.assign
+    handle, dtype = variable.value.handle, variable.dtype
+
+    def put(value: int | float) -> None:
+        tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(value, dtype))
+
+    return put
 
 
 def _by_signature(
