@@ -26,7 +26,8 @@ import keras
 import numpy as np
 
 from benchmarks.accuracy_cases import CASES
-from benchmarks.accuracy_data import Data, Split
+from benchmarks.accuracy_data import Array, Split
+from benchmarks.accuracy_task import accuracy
 from keras_pdp import (
     Channel,
     PDPCallback,
@@ -80,7 +81,7 @@ def cut(net: keras.Model, saved: float, way: str) -> keras.Model:
     return shrink(strip(wrapped))
 
 
-def take_statistics(net: keras.Model, images: np.ndarray) -> None:
+def take_statistics(net: keras.Model, images: Array) -> None:
     """Gives every normalisation the mean of its statistics over batches of images."""
     layers = [x for x in net.layers if isinstance(x, keras.layers.BatchNormalization)]
     for number in range(BATCHES):
@@ -89,20 +90,14 @@ def take_statistics(net: keras.Model, images: np.ndarray) -> None:
         net(images[number * BATCH : (number + 1) * BATCH], training=True)
 
 
-def right(net: keras.Model, split: Split) -> float:
-    """The fraction of its first images that the net is right about."""
-    found = net.predict(split.x[:IMAGES], batch_size=BATCH, verbose=0).argmax(axis=1)
-    return float((found == split.y[:IMAGES]).mean())
-
-
-def measured(net: keras.Model, data: Data) -> dict[str, list[float]]:
-    """The accuracy by way, for each of `SAVED`."""
+def measured(net: keras.Model, images: Array, held: Split) -> dict[str, list[float]]:
+    """The accuracy on what is held out by way, for each of `SAVED`."""
     found: dict[str, list[float]] = {}
     for way in WAYS:
         for saved in SAVED:
             smaller = cut(net, saved, way)
-            take_statistics(smaller, data.train.x)
-            found.setdefault(way, []).append(right(smaller, data.validation))
+            take_statistics(smaller, images)
+            found.setdefault(way, []).append(accuracy(smaller, held))
     return found
 
 
@@ -111,7 +106,8 @@ def main() -> None:
     net = CASE.net(keras)
     assert CASE.start is not None
     net.set_weights(CASE.start())
-    whole = right(net, data.validation)
+    held = Split(data.validation.x[:IMAGES], data.validation.y[:IMAGES])
+    whole = accuracy(net, held)
     versions = (f"{p} {importlib.metadata.version(p)}" for p in ("keras", "tensorflow"))
     lines = [
         "# What a channel is worth",
@@ -125,7 +121,7 @@ def main() -> None:
         "| MACs saved | " + " | ".join(f"{saved:.0%}" for saved in SAVED) + " |",
         "|---" * (len(SAVED) + 1) + "|",
     ]
-    for way, found in measured(net, data).items():
+    for way, found in measured(net, data.train.x, held).items():
         lines.append(f"| {way} | " + " | ".join(f"{a:.1%}" for a in found) + " |")
     text = "\n".join(lines) + "\n"
     print(text)

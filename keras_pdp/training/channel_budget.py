@@ -247,7 +247,7 @@ def _candidate(
     emptied first: scores differ by a factor of 2 within a group, costs by 10 between
     groups. Within a group the order is that of `s`.
 
-    `python -m benchmarks.channel_worth`, 2026-11-28: ResNet-8 on CIFAR-10, 15 / 30 /
+    `python -m benchmarks.channel_worth`, 2026-11-29: ResNet-8 on CIFAR-10, 15 / 30 /
     50 % of its MACs removed at once, no training but the statistics of normalisations
     taken again, accuracy on 2,500 images: this 78.7 / 56.3 / 28.9 %, `s` alone 73.2 /
     48.6 / 21.4 %, uniform 64.2 / 45.0 / 20.5 %.
