@@ -122,14 +122,16 @@ def train(task: Task, prepared: Prepared) -> Trained:
 def _untuned(feed: Iterator[tuple[Array, Array]]) -> Any:
     """The batches as a tf.data.Dataset that does not tune itself.
 
-    As Keras makes one of a generator it does, in a thread that sleeps for up to a
-    minute: when a training was over, we waited for it half a minute, doing nothing.
+    What Keras makes of a generator does. The thread for it sleeps for up to a minute at
+    a time, and a training that was over waited for it, up to 50 s.
     """
     import tensorflow as tf
 
     first = next(feed)
+    # Not anew for each iterator: that would bring the first batch again.
+    whole = itertools.chain([first], feed)
     dataset = tf.data.Dataset.from_generator(
-        lambda: itertools.chain([first], feed),
+        lambda: whole,
         output_signature=tuple(tf.TensorSpec(a.shape, a.dtype) for a in first),
     )
     options = tf.data.Options()
