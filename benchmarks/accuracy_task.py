@@ -3,7 +3,7 @@
 import itertools
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def train(task: Task, prepared: Prepared) -> Trained:
         k.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,  # slower on processors with convolutions
     )
-    feed = batches(task.data.train, task.seed, case.batch, case.flip)
+    feed = _untuned(batches(task.data.train, task.seed, case.batch, case.flip))
     start, cpu_start = time.perf_counter(), time.process_time()
     history = prepared.model.fit(
         feed,
@@ -117,6 +117,26 @@ def train(task: Task, prepared: Prepared) -> Trained:
         time.perf_counter() - start,
         time.process_time() - cpu_start,
     )
+
+
+def _untuned(feed: Iterator[tuple[Array, Array]]) -> Any:
+    """The batches as a tf.data.Dataset that does not tune itself.
+
+    What Keras makes of a generator does, in a thread that sleeps for up to a minute at
+    a time, and a training that was over waited for it. In all else this one is alike:
+    a batch size that the graph knows let TensorFlow compute the convolution net by
+    other sums, and the losses were no longer those of the generator to the bit.
+    """
+    import tensorflow as tf
+
+    first = next(feed)
+    # Not anew for each iterator: that would bring the first batch again.
+    whole = itertools.chain([first], feed)
+    signature = tuple(tf.TensorSpec((None, *a.shape[1:]), a.dtype) for a in first)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = tf.data.Dataset.from_generator(lambda: whole, output_signature=signature)
+    return dataset.prefetch(1).with_options(options)
 
 
 def outputs(model: Any, x: Array) -> Array:
