@@ -43,7 +43,8 @@ def uniform(candidates: Candidates, sparsity: float) -> dict[str, float]:
 
     Args:
         candidates: The kernels that share the budget, by name.
-        sparsity: Fraction of all their weights to remove, in [0, 1).
+        sparsity: Fraction of all their weights to remove, in [0, 1]; of 1 one unit of
+            every kernel stays.
 
     Returns:
         The fraction of units to remove from each kernel, by name.
@@ -63,7 +64,8 @@ def erdos_renyi(candidates: Candidates, sparsity: float) -> dict[str, float]:
 
     Args:
         candidates: The kernels that share the budget, by name.
-        sparsity: Fraction of all their weights to remove, in [0, 1).
+        sparsity: Fraction of all their weights to remove, in [0, 1]; of 1 one unit of
+            every kernel stays.
 
     Returns:
         The fraction of units to remove from each kernel, by name.
@@ -94,7 +96,8 @@ def global_magnitude(candidates: Candidates, sparsity: float) -> dict[str, float
 
     Args:
         candidates: The kernels that share the budget, by name.
-        sparsity: Fraction of all their weights to remove, in [0, 1).
+        sparsity: Fraction of all their weights to remove, in [0, 1]; of 1 one unit of
+            every kernel stays.
 
     Returns:
         The fraction of units to remove from each kernel, by name: its share below the

@@ -31,7 +31,8 @@ def lamp(candidates: Candidates, sparsity: float) -> dict[str, float]:
 
     Args:
         candidates: The kernels that share the budget, by name.
-        sparsity: Fraction of all their weights to remove, in [0, 1).
+        sparsity: Fraction of all their weights to remove, in [0, 1]; of 1 one unit of
+            every kernel stays.
 
     Returns:
         The fraction of units to remove from each kernel, by name; at least one stays.

@@ -29,7 +29,8 @@ class Backup(keras.callbacks.Callback):
     random states of the layers (dropout) are restored when `fit` begins, and epochs
     that are done are not repeated. The result is that of the uninterrupted run, to the
     bit, where the data of an epoch do not depend on the epochs before it: `fit`
-    shuffles arrays by a state of its own that starts anew in each process.
+    shuffles arrays by a state of its own that starts anew in each process, and data of
+    unknown length need `steps_per_epoch` in `fit`.
 
     Differences to `keras.callbacks.BackupAndRestore`, which writes and reads the
     weights here as well: a backup is written beside the last one and renamed when it

@@ -67,7 +67,8 @@ class PDPCallback(keras.callbacks.Callback):
     and `initial_epoch` there.
 
     Where the number of steps is unknown (a generator without `steps_per_epoch`), the
-    first epoch counts as its beginning until it is over.
+    first epoch counts as its beginning until it is over, and in a run that goes on the
+    first one from there, which a warning says.
 
     Callbacks that restore the best weights (EarlyStopping, `save_best_only`) should
     begin after the ramp, or the best may be dense ones; `strip` warns of it.
@@ -302,6 +303,8 @@ class PDPCallback(keras.callbacks.Callback):
         self._clock.begin_epoch(epoch)
         self._pruned, self._frozen = None, False
         self.update(self._clock.now)
+        if epoch and not self._clock.knows_steps:
+            self._warn_if_it_stands_still()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # Not before: what is trainable may change as late as when an epoch begins.
@@ -459,6 +462,18 @@ class PDPCallback(keras.callbacks.Callback):
                 f"{self.freeze_at}, so the masks change to its end, and nothing "
                 "makes up for what `strip` then takes away. Train for longer, or "
                 "freeze earlier; fractions of the run always fit.",
+                stacklevel=2,
+            )
+
+    def _warn_if_it_stands_still(self) -> None:
+        """Where a run goes on whose first part knew the steps by this epoch."""
+        frozen = self.freeze_at is None or self._frozen
+        if self._fraction < 1.0 or not frozen:
+            warnings.warn(
+                "The run goes on with data whose number of steps is not known, so this "
+                "epoch counts as its beginning until it is over: the sparsity stands "
+                "still and then rises at once, and the result is not that of an "
+                "uninterrupted run. Pass `steps_per_epoch` to `fit`.",
                 stacklevel=2,
             )
 

@@ -298,7 +298,8 @@ def _aim(group: Group, count: int, squares: Mapping[int, np.ndarray]) -> float:
     scores = group.scores(squares)
     # What kappa divides is how wide the pruned range is. For single weights it begins
     # at 0 and is t^2; channels are alike, and their range begins at the least of them.
-    width = channel_gates.cut(scores, count) - float(scores.min())
+    # Of equal scores the cut is that score but for rounding, to either side.
+    width = max(channel_gates.cut(scores, count) - float(scores.min()), 0.0)
     tau = first.temperature.at(math.sqrt(width))
     for member in group.members:
         _assign(member.kernel.tau, member.places, tau)

@@ -306,6 +306,25 @@ def test_data_of_unknown_length():
     assert hard(model) == pytest.approx(0.9)
 
 
+def test_a_run_that_goes_on_with_data_of_unknown_length_says_so():
+    def fit(model, begin, end, **kwargs):
+        data = ((X[s : s + 16], Y[s : s + 16]) for s in [0, 16] * (end - begin))
+        pdp = PDPCallback(0.9, epochs=4)
+        model.fit(
+            data, initial_epoch=begin, epochs=end, verbose=0, callbacks=[pdp], **kwargs
+        )
+
+    model = net()
+    fit(model, 0, 1, steps_per_epoch=2)
+    with pytest.warns(UserWarning, match="stands still"):
+        fit(model, 1, 2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The run goes on")
+        fit(model, 2, 3, steps_per_epoch=2)
+        fit(model, 3, 4)  # the masks are frozen
+    assert hard(model) == pytest.approx(0.9)
+
+
 @pytest.mark.skipif(
     keras.backend.backend() == "torch",
     reason="on torch: Keras takes one step at a time",

@@ -587,6 +587,28 @@ def test_the_score_of_a_group_is_free_of_its_members_scales():
         np.testing.assert_array_equal(keeps(model, group)[0], expected)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 9])
+def test_the_lowest_channels_may_be_copies_of_one(seed):
+    """The cut between equal scores is that score, but for rounding, down as well."""
+    model, random = residual(), np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.name != "head":
+            layer.set_weights([_copied(w, random) for w in layer.get_weights()])
+    model = wrap(model, Channel())
+    set_up(model, 0.05)
+    assert 1 in [goal(group) for group in free_groups(model)]
+    for group in free_groups(model):
+        taus = group.members[0].kernel.tau.numpy()
+        assert np.isfinite(taus).all() and (taus > 0).all()
+
+
+def _copied(w: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The same with its first channel small, and twice more in the next places."""
+    w = w * (0.5 + random.random(w.shape)).astype("float32")
+    w[..., :3] = 0.1 * w[..., :1]
+    return w
+
+
 def test_a_schedule_closes_one_channel_after_the_other():
     model = wrap(residual(), Channel())
     callback = PDPCallback(0.5, schedule=Linear(0.0, 1.0), freeze_at=None)
