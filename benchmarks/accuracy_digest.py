@@ -10,6 +10,7 @@ from benchmarks.accuracy_report import (
     Found,
     at,
     name_of,
+    other_removal,
     other_sparsity,
     summary,
     trained,
@@ -46,9 +47,16 @@ class Row:
 
     def best(self) -> str:
         """The highest mean of those that had the seeds of ours."""
+        return max(self._alike(), key=lambda name: self.behind(name, OURS))
+
+    def rival(self) -> str | None:
+        """The highest of the others of them."""
+        others = [name for name in self._alike() if name != OURS]
+        return max(others, key=lambda name: self.behind(name, OURS), default=None)
+
+    def _alike(self) -> list[str]:
         seeds = self.accuracies[OURS].keys()
-        alike = [n for n, found in self.accuracies.items() if seeds <= found.keys()]
-        return max(alike, key=lambda name: self.behind(name, OURS))
+        return [n for n, found in self.accuracies.items() if seeds <= found.keys()]
 
     def compares(self, one: str, other: str) -> bool:
         """Whether some seed was run by both."""
@@ -61,13 +69,12 @@ class Row:
         of = self.accuracies
         return statistics.mean(of[better][seed] - of[name][seed] for seed in seeds)
 
-    def level(self) -> bool:
-        """Whether ours is within a standard deviation, the first's or its own."""
+    def level(self, other: str) -> bool:
+        """Whether ours is within a standard deviation of it, its or the other's."""
         spread = max(
-            summary(list(self.accuracies[name].values()))[1]
-            for name in (OURS, self.best())
+            summary(list(self.accuracies[name].values()))[1] for name in (OURS, other)
         )
-        return self.behind(self.best(), OURS) <= spread
+        return abs(self.behind(other, OURS)) <= spread
 
 
 def digest(found: Found, methods: Mapping[str, Method]) -> str:
@@ -137,19 +144,23 @@ def _goal(rows: Sequence[Row], methods: Mapping[str, Method]) -> Iterator[str]:
     """How often ours is first where that is the goal, and where it is not."""
     aimed = [row for row in rows if not _is_below(row.target, _GOAL)]
     behind = [row for row in aimed if row.best() != OURS]
-    close = [row for row in behind if row.level()]
+    ahead = [row for row in aimed if row not in behind]
+    # Where no other had all seeds of ours, there is nothing to be ahead of.
+    clear = [r for r in ahead if (rival := r.rival()) and not r.level(rival)]
+    close = [row for row in behind if row.level(row.best())]
     yield (
         f"{len(aimed)} rows are at {_percent(_GOAL)} and above, of a pattern or of "
-        f"channels. Ours has the highest mean in {len(aimed) - len(behind)}, is within "
-        f"one standard deviation of it (the first's or its own) in {len(close)}, and "
-        f"further behind in {len(behind) - len(close)}."
+        f"channels. Ours has the highest mean in {len(ahead)}, in {len(clear)} of them "
+        "by more than one standard deviation (the larger of the two methods'), is "
+        f"within one of the highest in {len(close)}, and further behind in "
+        f"{len(behind) - len(close)}."
     )
     for row in behind:
         points = row.behind(row.best(), OURS)
         yield (
             f"{row.case.title} at {name_of(row.target)}: {points:.1f} points behind "
             f"{methods[row.best()].title}"
-            f"{'' if row.level() else ', more than one standard deviation'}."
+            f"{'' if row.level(row.best()) else ', more than one standard deviation'}."
         )
 
 
@@ -177,9 +188,9 @@ def _margins(rows: Sequence[Row], methods: Mapping[str, Method]) -> Iterator[str
 def _amiss(
     rows: Sequence[Row], found: Found, methods: Mapping[str, Method]
 ) -> Iterator[str]:
-    """Where a method's nets have other zeros than their column says."""
+    """Where a method's nets are pruned otherwise than their column says."""
     for case in dict.fromkeys(row.case for row in rows):
-        for told in (other_sparsity, unlike_patterns):
+        for told in (other_sparsity, unlike_patterns, other_removal):
             if text := told(found[case], methods):
                 yield f"{case.title}: {text[0].lower()}{text[1:]}"
 

@@ -153,7 +153,10 @@ def budget(target: Target) -> float | None:
 
 
 class _Hard:
-    """The hard mask in training too: the gradient of a pruned weight is 0."""
+    """The hard mask in training too: the gradient of a pruned weight is 0.
+
+    There is no half of a pattern, so that a pattern is whole as soon as pruning begins.
+    """
 
     def masked(self, values: Values, frozen: Tensor, training: bool) -> Values:
         hard: Values = super().masked(values, frozen, False)  # type: ignore[misc]
@@ -247,9 +250,13 @@ WRAPPED = {
     "pdp-1e-5": Wrapped("PDP, τ = 1e-5, no tail", Absolute(1e-5), _PAPER),
     # The temperature plays no part in a hard mask.
     "gradual": Wrapped(
-        "gradual magnitude", Calibrated(5.0), _CUBIC, hard, _HARD_MASKED
+        "gradual magnitude, no tail", Calibrated(5.0), _CUBIC, hard, _HARD_MASKED
     ),
     "straight-through": Wrapped(
-        "straight-through", Absolute(1e-30), _CUBIC, straight_through, _HARD_MASKED
+        "straight-through, no tail",
+        Absolute(1e-30),
+        _CUBIC,
+        straight_through,
+        _HARD_MASKED,
     ),
 }

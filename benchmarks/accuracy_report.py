@@ -1,8 +1,10 @@
 """The table of the accuracy benchmark, from the records of its pieces."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from benchmarks import accuracy_time
 from benchmarks.accuracy_cases import Case
 from benchmarks.accuracy_methods import Method
 from benchmarks.accuracy_peers import BEGIN
@@ -17,6 +19,9 @@ from benchmarks.accuracy_targets import (
 )
 
 Found = Mapping[Case, Sequence[Record]]
+
+# Whatever the number of epochs: nothing, or a ramp by the epoch that begins later.
+UNPRUNED_FIRST_EPOCH = ("dense", "pdp-1e-4", "pdp-1e-5")
 
 _HEAD = """\
 # Accuracy of pruned nets
@@ -33,9 +38,10 @@ stands in the first column.
 method has one. 2:4 and 1:4 keep two and one of every four weights along the inputs.
 Channels go until half of the net's parameters can be removed, where the method counts
 so; what could be removed in fact stands below each table. Time is processor time of the
-training from `fit` to the plain net, graph building included: its median over that of
-the dense net's in Keras 3, for tfmot too. Machines differed from day to day, so that it
-tells the order of magnitude at most (the last lines say by how much they differed);
+training from `fit` to the plain net, graph building included, over that of the dense
+net's in Keras 3, for tfmot too. Machines differed from day to day: least squares of the
+logarithms tell methods from days, and the last lines say what they leave over; a dash
+is a method that no chain of common days joins with the dense net.
 `step_time.py` takes turns and tells what a step costs.
 CIFAR-10 is as reassembled for this project: 97 of its images are JPEG decodes.
 """
@@ -146,6 +152,7 @@ def _table(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
     head = ["", *map(name_of, TARGETS), "time"]
     lines = [head, ["---"] * len(head)]
     best = {target: _best(records, methods, target) for target in TARGETS}
+    times = accuracy_time.relative(records, methods)
     for name, method in methods.items():
         if name == "dense":
             rest = [""] * (len(TARGETS) - 1)
@@ -155,7 +162,8 @@ def _table(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
         for target in TARGETS:
             text = _cell(records, name, target)
             cells.append(f"**{text}**" if best[target] == name else text)
-        lines.append([method.title, *cells, _time(records, name)])
+        time = f"{times[name]:.2f}" if name in times else "–"
+        lines.append([method.title, *cells, time])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -191,36 +199,19 @@ def _seeds(records: Sequence[Record], method: str, target: Target) -> set[int]:
     return {each["seed"] for each in trained(records, method, target)}
 
 
-def _time(records: Sequence[Record], method: str) -> str:
-    """Medians, as a training that shared the machine may take twice as long."""
-    dense = [each["cpu_seconds"] for each in trained(records, "dense", DENSE)]
-    own = [
-        each["cpu_seconds"]
-        for target in _budgets()
-        for each in trained(records, method, target)
-    ]
-    if not dense or not own:
-        return "–"
-    return f"{statistics.median(own) / statistics.median(dense):.2f}"
-
-
 def _uneven(found: Found, methods: Mapping[str, Method]) -> str:
-    """How far from each other the times of one method are, whose work is the same."""
-    ratios = []
-    for records in found.values():
-        for name in methods:
-            times = [
-                each["cpu_seconds"]
-                for target in _budgets()
-                for each in trained(records, name, target)
-            ]
-            ratios += [max(times) / min(times)] if times else []
-    if not ratios:
+    """How far times are from their method's and their day's."""
+    apart = [
+        abs(each)
+        for records in found.values()
+        for each in accuracy_time.left_over(records, methods)
+    ]
+    if not apart:
         return ""
     return (
-        "Of one method's trainings to a budget on one case, the slowest took up to "
-        f"{max(ratios):.1f} times as long as the fastest; the median of this ratio is "
-        f"{statistics.median(ratios):.1f}.\n"
+        "A training to a budget took as long as its method and its day make expect, "
+        f"to a factor of {math.exp(statistics.median(apart)):.2f} in the median and "
+        f"{math.exp(max(apart)):.1f} at most.\n"
     )
 
 
@@ -232,6 +223,7 @@ def _below(
         other_sparsity(records, methods),
         unlike_patterns(records, methods),
         _removed(records, methods),
+        _the_same(records, methods),
     ]
 
 
@@ -250,34 +242,81 @@ def _start(case: Case, records: Sequence[Record]) -> str:
         f"The initial weights of a seed are {'the same' if same else '**different**'} "
         "to the bit"
     )
+    whose = "of a seed"
     if BEGIN * case.epochs < 1:
-        return f"{told}."
+        # All but these prune in it.
+        shown = [each for each in shown if each["method"] in UNPRUNED_FIRST_EPOCH]
+        whose = "of a seed of the dense net and of the paper's form"
     apart = 0.0
     for seed in {each["seed"] for each in shown}:
         losses = [each["losses"][0] for each in shown if each["seed"] == seed]
         apart = max(apart, max(losses) / min(losses) - 1)
+    if not apart:
+        return f"{told}."
     return (
         f"{told}; the training loss of the first epoch, before any pruning, differs "
-        f"between all trainings of a seed by at most {apart:.1g} of its size."
+        f"between all trainings {whose} by at most {apart:.1g} of its size."
     )
 
 
 def _removed(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    told = _told_removed(_removals(records, methods), methods)
+    return f"Parameters that `shrink` removes, channels: {told}." if told else ""
+
+
+def other_removal(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    """Where the channels that can be removed save another part than was asked for."""
+    removals = _removals(records, methods)
+    asked = statistics.mean(t.share for t in TARGETS if isinstance(t, Channels))
+    if all(abs(share - asked) < 0.01 for share in removals.values()):
+        return ""
+    told = _told_removed(removals, methods)
+    return f"Parameters that pruned channels save: {told}."
+
+
+def _removals(
+    records: Sequence[Record], methods: Mapping[str, Method]
+) -> dict[str, float]:
+    """By method, of those that prune channels."""
+    found = {}
+    for name in methods:
+        shares = [
+            each["removed"]
+            for target in TARGETS
+            for each in trained(records, name, target)
+            if "removed" in each
+        ]
+        if shares:
+            found[name] = statistics.mean(shares)
+    return found
+
+
+def _told_removed(removals: Mapping[str, float], methods: Mapping[str, Method]) -> str:
+    by_share: dict[str, list[str]] = {}
+    for name, share in removals.items():
+        by_share.setdefault(f"{100 * share:.1f} %", []).append(methods[name].title)
+    return "; ".join(f"{share} {' / '.join(ms)}" for share, ms in by_share.items())
+
+
+def _the_same(records: Sequence[Record], methods: Mapping[str, Method]) -> str:
+    """Where two methods came to the same training, so that only one was compared.
+
+    Behind a ReLU no gradient passes a channel that is 0, straight through or not.
+    """
     found = []
-    for name, method in methods.items():
-        for target in TARGETS:
-            gone = [
-                each["removed"]
-                for each in trained(records, name, target)
-                if "removed" in each
-            ]
-            if gone:
-                found.append(f"{method.title} {100 * statistics.mean(gone):.1f} %")
-    return (
-        f"Parameters that `shrink` removes, channels: {', '.join(found)}."
-        if found
-        else ""
-    )
+    for target in TARGETS:
+        by_losses: dict[str, list[str]] = {}
+        for name, method in methods.items():
+            losses = {e["seed"]: e["losses"] for e in trained(records, name, target)}
+            if losses:
+                key = str(sorted(losses.items()))
+                by_losses.setdefault(key, []).append(method.title)
+        found += [
+            f"{' / '.join(ms)} at {name_of(target)}"
+            for ms in by_losses.values()
+            if len(ms) > 1
+        ]
+    return f"The same trainings to the bit: {', '.join(found)}." if found else ""
 
 
 def _about(method: Method) -> str:

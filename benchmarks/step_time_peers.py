@@ -35,8 +35,7 @@ def tfmot(frequency: int) -> Prepare:
         schedule = keras_api.PolynomialDecay(0.1, SPARSITY, 1, end, 1, frequency)
 
         def pruned(layer: Any) -> Any:
-            # It can't take attention apart, so that stays dense.
-            if not is_pruned(layer) or type(layer).__name__ == "MultiHeadAttention":
+            if not is_pruned(layer):
                 return layer
             return keras_api.prune_low_magnitude(layer, pruning_schedule=schedule)
 

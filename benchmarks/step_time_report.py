@@ -29,9 +29,9 @@ the ramp, where the callback sets another sparsity in every step, which is timed
 it; and with frozen masks. By sorting is the ramp with a sort in place of the search for
 the threshold. tfmot is on its ramp, with masks set anew every 100 steps, its default,
 most of which the median leaves out, and in every step; PQuantML's PDP is halfway up its
-ramp. What has no masks in a method (attention in both peers, depthwise kernels in
-tfmot) stays dense there: see the weights that have one, and the share of them that is
-pruned in the end.
+ramp. What has no masks in a method (attention in PQuantML's, and in tfmot's in runs
+until 2026-11-28; depthwise kernels in tfmot) stays dense there: see the weights that
+have one, and the share of them that is pruned in the end.
 
 First step and memory are of a process of its own for each training, of {fresh} steps:
 from the call to the first loss, tracing and compilation and all; and the most memory

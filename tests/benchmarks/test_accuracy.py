@@ -39,6 +39,7 @@ from benchmarks.accuracy_task import (
     train,
     write_weights,
 )
+from benchmarks.accuracy_time import left_over, relative
 
 # Masks that are hard from the start are what two of the methods are.
 pytestmark = pytest.mark.filterwarnings("ignore:In . of . kernels kappa")
@@ -409,18 +410,48 @@ def test_the_table_says_mean_deviation_count_and_time():
     records = [
         at("dense", DENSE, 0, test_accuracy=0.9),
         at("ours", Weights(0.9), 0, test_accuracy=0.80, cpu_seconds=3.0),
-        at("ours", Weights(0.9), 1, test_accuracy=0.82, cpu_seconds=5.0),
+        at("ours", Weights(0.9), 1, test_accuracy=0.82, cpu_seconds=12.0),
         at("gradual", Weights(0.9), 0, test_accuracy=0.7, sparsity=0.85),
     ]
     ours = cells(records, "ours, defaults")
     assert ours[3] == "81.00 ± 1.41 (2)"
     assert ours[4] == "not run"
-    assert ours[-1] == "2.00"  # the medians are 4 and 2
+    assert ours[-1] == "3.00"  # the mean of the logarithms is that of 6, over 2
     assert cells(records, "dense")[1] == "90.00 (seed 0)"
-    assert cells(records, "gradual magnitude")[3] == "70.00 (seed 0)"
+    assert cells(records, "gradual magnitude, no tail")[3] == "70.00 (seed 0)"
     text = markdown({CASE: records}, METHODS)
-    assert "gradual magnitude 85.00 % at 90 %" in text
-    assert "slowest took up to 1.7 times as long as the fastest" in text
+    assert "gradual magnitude, no tail 85.00 % at 90 %" in text
+    assert "and 2.0 at most" in text
+
+
+def test_times_of_slow_days_are_told_from_those_of_slow_methods():
+    def at(method, aim, date, seconds):
+        return record(Piece("tiny", method, aim, 0), date=date, cpu_seconds=seconds)
+
+    records = [
+        at("dense", DENSE, "2026-01-01", 10.0),
+        at("tfmot", Weights(0.8), "2026-01-01", 20.0),
+        at("tfmot", Weights(0.9), "2026-01-02", 2.0),  # a day ten times as fast
+        at("ours", Weights(0.9), "2026-01-02", 1.2),
+        at("gradual", Weights(0.9), "2026-01-03", 1.0),  # a day of its own
+    ]
+    times = relative(records, METHODS)
+    assert times == pytest.approx({"dense": 1.0, "tfmot": 2.0, "ours": 1.2})
+    assert relative(records[1:], METHODS) == {}
+    assert max(map(abs, left_over(records, METHODS))) == pytest.approx(0, abs=1e-9)
+    assert cells(records, "gradual magnitude, no tail")[-1] == "–"
+
+
+def test_two_methods_that_came_to_one_training_are_told():
+    def at(method, seed, loss):
+        piece = Piece("tiny", method, Channels(0.5), seed)
+        return record(piece, losses=[loss])
+
+    alike = [at(m, s, 1.0 + s) for m in ("gradual", "straight-through") for s in (0, 1)]
+    text = markdown({CASE: [*alike, at("ours", 0, 1.0), at("ours", 1, 2.5)]}, METHODS)
+    told = "gradual magnitude, no tail / straight-through, no tail at channels."
+    assert f"The same trainings to the bit: {told}" in text
+    assert "to the bit: " not in markdown({CASE: alike[1:]}, METHODS)
 
 
 def test_the_table_tells_settings_that_targets_have_of_their_own():
@@ -444,7 +475,7 @@ def test_the_table_tells_where_a_pattern_means_other_zeros():
     ours, gradual, tfmot = at("ours", 0.49), at("gradual", 0.49), at("tfmot", 0.45)
     assert "Zeros at" not in markdown({CASE: [ours, gradual]}, METHODS)
     text = markdown({CASE: [ours, gradual, tfmot]}, METHODS)
-    told = "Zeros at 2:4: 45.00 % tfmot; 49.00 % ours, defaults / gradual magnitude."
+    told = "Zeros at 2:4: 45.00 % tfmot; 49.00 % ours, defaults / gradual magnitude, "
     assert told in text
 
 
@@ -458,7 +489,9 @@ def test_bold_is_the_best_of_those_that_had_the_same_seeds():
     ours, lucky = two("ours", 0.80, 0.82), two("straight-through", 0.99)
     gradual = two("gradual", 0.7, 0.8)
     assert cells([*ours, *lucky, *gradual], "ours, defaults")[3].startswith("**")
-    assert not cells([*ours, *lucky, *gradual], "straight-through")[3].startswith("**")
+    assert not cells([*ours, *lucky, *gradual], "straight-through, no")[3].startswith(
+        "**"
+    )
     others = two("gradual", 0.7, 0.8, first=1)
     assert not cells([*ours, *others], "ours, defaults")[3].startswith("**")
 
@@ -493,9 +526,14 @@ def test_losses_of_a_first_epoch_that_prunes_are_not_compared():
         record(Piece("tiny", "dense", DENSE, 0)),
         record(Piece("tiny", "ours", Weights(0.9), 0), losses=[1.1]),
     ]
-    text = markdown({dataclasses.replace(CASE, epochs=9): records}, METHODS)
+    short = dataclasses.replace(CASE, epochs=9)
+    text = markdown({short: records}, METHODS)
     assert "to the bit." in text
     assert "first epoch" not in text
+    late = record(Piece("tiny", "pdp-1e-4", Weights(0.9), 0), losses=[1.2])
+    assert "paper's form by at most 0.2 of" in markdown(
+        {short: [*records, late]}, METHODS
+    )
 
 
 def test_the_picture_is_drawn(tmp_path):
@@ -531,7 +569,7 @@ def glance(*records):
 def test_at_a_glance_ours_is_first():
     text = glance(runs("ours", 0.80, 0.82), runs("tfmot", 0.70, 0.74))
     assert "| **81.0 ± 1.4 (2)** | 72.0 ± 2.8 (2) |" in text
-    assert "highest mean in 1, is within" in text
+    assert "highest mean in 1, in 1 of them by more than" in text
     assert "+9.0 points against tfmot on average (+9.0 to +9.0, 1 rows)" in text
     assert "against PQuantML" not in text  # it has no row
 
@@ -552,10 +590,23 @@ def test_at_a_glance_what_a_method_can_not_do():
 )
 def test_at_a_glance_ours_is_behind(tfmot, level):
     text = glance(runs("ours", 0.80, 0.82), runs("tfmot", *tfmot))
-    assert "highest mean in 0, is within" in text
-    assert f"own) in {int(level)}, and further behind in {int(not level)}." in text
-    assert "points behind tfmot" in text
-    assert ("more than one standard deviation" in text) == (not level)
+    assert "highest mean in 0, in 0 of them by more than" in text
+    told = f"highest in {int(level)}, and further behind in {int(not level)}."
+    assert told in text
+    more = "" if level else ", more than one standard deviation"
+    assert f"points behind tfmot{more}." in text
+
+
+def test_at_a_glance_channels_that_save_another_part():
+    def at(method, removed):
+        return [
+            {**each, "removed": removed}
+            for each in runs(method, 0.8, 0.81, aim=Channels(0.5))
+        ]
+
+    assert "channels save" not in glance(at("ours", 0.501), at("gradual", 0.5))
+    text = glance(at("ours", 0.5), at("pquant", 0.74))
+    assert "pruned channels save: 74.0 % PQuantML's PDP; 50.0 % ours, defaults." in text
 
 
 def test_at_a_glance_seeds_are_compared_with_the_same_seeds():
@@ -569,7 +620,7 @@ def test_at_a_glance_seeds_are_compared_with_the_same_seeds():
     assert "**99.0" not in text
     assert "-17.0 points against straight-through" in text
     assert "points against PDP, τ = 1e-4" not in text  # no seed in common
-    assert "highest mean in 1, is within" in text
+    assert "highest mean in 1, in 0 of them by more than" in text
 
 
 @pytest.mark.parametrize(
