@@ -81,6 +81,9 @@ class Knowledge(Protocol):
     def lost(self, ids: Ids, where: Array, reason: str) -> None:
         """Notes why channels that were constant are no longer so."""
 
+    def needed(self, ids: Ids, where: Array) -> None:
+        """Some channels stay, as others are computed with them."""
+
 
 # Values of the inputs -> values of the outputs.
 Flow = Callable[[Sequence[Value], Knowledge], list[Value]]
@@ -128,6 +131,7 @@ class Trace:
         self.works: list[Work] = []
         self.steps: list[Step] = []
         self._elsewhere: dict[tuple[int, int | None], str] = {}
+        self._refused: dict[int, str] = {}
 
     def pinned(self, shape: Shape, reason: str) -> Tensor:
         """A tensor whose last axis stays whole, and whose others are not followed."""
@@ -181,9 +185,20 @@ class Trace:
     def count(
         self, layer: keras.Layer, key: str, ids: Ids | None, position: int | None = None
     ) -> None:
-        """Says that a setting counts ids."""
-        if ids is not None:
-            self.settings.append(Setting(layer, key, position, ids))
+        """Says that a setting counts ids, of every call of the layer the same."""
+        if ids is None:
+            return
+        if id(layer) in self._refused:
+            self.ties.pin(ids, self._refused[id(layer)])
+        for known in self.settings:
+            if (known.layer, known.key, known.position) != (layer, key, position):
+                continue
+            if len(known.ids) == len(ids):
+                self.ties.tie(known.ids, ids)
+                return
+            for each in (known.ids, ids):
+                self.ties.pin(each, f"calls of '{layer.name}' differ in their channels")
+        self.settings.append(Setting(layer, key, position, ids))
 
     def works_on(
         self, layer: keras.Layer, constant: int, *ids: Ids | None, sizes: Any = ()
@@ -217,6 +232,11 @@ class Trace:
             self.ties.pin(tensor.every_id, reason)
         for variable in getattr(called.layer, "variables", ()):
             self._not_here(called, variable, None)
+        told = f"'{called.name}' has a setting that a call needs which is not followed"
+        self._refused[id(called.layer)] = told
+        for known in self.settings:
+            if known.layer is called.layer:
+                self.ties.pin(known.ids, told)
         return self.passes(called, [self.pinned(s, reason) for s in called.shapes])
 
     def _not_here(

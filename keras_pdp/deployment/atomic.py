@@ -19,7 +19,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         TypeError: `path` is no path.
-        OSError: `path` is a folder, or its folder does not exist or is not writable.
+        OSError: `path` is a folder, a device or a pipe, or its folder does not exist or
+            is not writable.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(
@@ -30,6 +31,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path).resolve()
     if target.is_dir():
         raise IsADirectoryError(f"path: expected a file, received the folder {path}")
+    if target.exists() and not target.is_file():
+        # a new file would take the place of the device or the pipe
+        raise OSError(f"path: expected a file, received the device or pipe {path}")
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"path: the folder {target.parent} does not exist; create it first"

@@ -116,6 +116,7 @@ class _Reading:
         self._count = count
         self.sums: dict[tuple[int, int], list[tuple[Sum, Value]]] = {}
         self.lost_to: dict[int, str] = {}
+        self._needed = np.zeros(count, bool)
 
     # What the flows of the rules ask and tell.
 
@@ -135,6 +136,9 @@ class _Reading:
         for each in ids[where]:
             self.lost_to.setdefault(int(each), reason)
 
+    def needed(self, ids: Ids, where: Array) -> None:
+        self._needed[ids[where]] = True
+
     # What follows from it.
 
     def free(self, carried: bool) -> Array:
@@ -143,7 +147,7 @@ class _Reading:
         Args:
             carried: Count constants that are cut at the border as well.
         """
-        free = np.ones(self._count, bool)
+        free = ~self._needed
         for calls in self.sums.values():
             first = calls[0][0].numbers(calls[0][1])
             for by, value in calls:
@@ -188,11 +192,15 @@ class _Reading:
         calls = (each[0] for each in self.sums.values())
         return [(by, v) for by, v in calls if by.cuts and by.axis is not None]
 
-    @staticmethod
-    def _constants(by: Sum, value: Value) -> tuple[Ids, Array]:
-        """The ids of what is summed, and their constants; 0 where there is none."""
+    def _constants(self, by: Sum, value: Value) -> tuple[Ids, Array]:
+        """The ids of what is summed, and their constants.
+
+        0 where there is none, and where the kernel has nothing for it: that one needs
+        no carrier, and there may be none.
+        """
         for letter, numbers in by.numbers(value).items():
-            return by.summed[letter], np.nan_to_num(numbers[:, 0])
+            number = np.nan_to_num(numbers[:, 0])
+            return by.summed[letter], np.where(by.reads(letter, self), number, 0.0)
         return np.empty(0, np.int64), np.empty(0)
 
 

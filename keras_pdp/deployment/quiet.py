@@ -15,8 +15,12 @@ def quiet_stderr() -> Iterator[None]:
     `sys.stderr`, and their log level can only be set before they are first imported. So
     the descriptor itself is pointed elsewhere, for the whole process.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
+    _flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without one, such as a daemon: nothing to keep quiet
+        yield
+        return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -33,5 +37,10 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _restore(kept: int) -> None:
-    sys.stderr.flush()
+    _flush()
     os.dup2(kept, 2)
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()

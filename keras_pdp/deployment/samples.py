@@ -17,8 +17,9 @@ def as_samples(
 
     Args:
         data: an array; a list or tuple with one array for each input; a dictionary of
-            arrays by input name; or an iterable of batches of these, where a tuple
-            `(x, y)` or `(x, y, weights)` means `x`. The first axis is the batch.
+            arrays by input name, the model's or the file's; or an iterable of batches
+            of these, where a tuple `(x, y)` or `(x, y, weights)` means `x`. The first
+            axis is the batch.
         inputs: what the model expects.
         limit: how many samples to take: evenly spread over arrays, the first ones of
             an iterable, which may be endless.
@@ -76,7 +77,7 @@ def _by_name(inputs: Sequence[Input], arrays: Sequence[Array]) -> dict[str, Arra
 def _one_batch(data: Any, inputs: Sequence[Input]) -> list[Any] | None:
     """`data` as one value for each input; `None` if it looks like many batches."""
     if isinstance(data, Mapping):
-        return [data.get(each.name) for each in inputs]
+        return [data.get(e.name, data.get(e.keras_name)) for e in inputs]
     if _is_array(data):
         return [data]
     # a list of as many arrays as there are inputs is one batch for all of them

@@ -1,5 +1,6 @@
 """What goes into a model and what comes out, by name and with static shapes."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ class Input:
 
     Args:
         name: its name in the exported file, an identifier.
+        keras_name: its name in the model.
         shape: its shape without the batch axis; every axis is known.
         dtype: its dtype in Keras.
         ids: for an integer input, 1 + the largest value that is surely valid.
     """
 
     name: str
+    keras_name: str
     shape: tuple[int, ...]
     dtype: str
     ids: int
@@ -115,7 +118,7 @@ def signature_of(model: keras.Model) -> Signature:
         default=2,
     )
     inputs = (
-        Input(name, _static(name, tensor.shape), str(tensor.dtype), ids)
+        Input(name, tensor.name, _static(name, tensor.shape), str(tensor.dtype), ids)
         for name, tensor in zip(names, tensors, strict=True)
     )
     return Signature(model, tuple(inputs))
@@ -200,6 +203,10 @@ def _identifiers(names: Any) -> list[str]:
     """Names made fit for the signature of a function, and different."""
     found: list[str] = []
     for name in names:
-        plain = re.sub(r"\W", "_", str(name))
-        found.append(plain if plain not in found else f"{plain}_{len(found)}")
+        # TensorFlow's: no other letters, no `_` first, and capitals are no difference.
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", str(name)).lstrip("_") or "tensor"
+        taken = {each.lower() for each in found}
+        numbered = (f"{plain}_{number}" for number in itertools.count(len(found)))
+        free = (n for n in itertools.chain([plain], numbered) if n.lower() not in taken)
+        found.append(next(free))
     return found

@@ -1,5 +1,6 @@
 """shrink: the same function with fewer channels, rule by rule."""
 
+import inspect
 import json
 import pathlib
 
@@ -352,6 +353,11 @@ CASES = {
         {},
     ),
 }
+if "renorm" in inspect.signature(layers.BatchNormalization).parameters:
+    CASES["BatchNormalization, renorm"] = (
+        lambda: chain(layers.BatchNormalization(renorm=True)),
+        {"a": 2},
+    )
 # Why channels of zeros stay where the widths above say so.
 HELD = {
     "one side of a sum": "meets a channel in 'sum' that is not constant",
@@ -438,6 +444,90 @@ def test_what_nobody_reads_goes_and_takes_along_what_made_it():
     kernel[:, :, 1:, :2] = 0.0  # which read only the first channel of a
     maker.kernel.assign(kernel)
     assert widths(checked(model)) == {"a": 1, "b": 2, "c": 5, "head": 2}
+
+
+def unread(model, name, channels, axis=-2):
+    """Takes input channels out of a layer by hand."""
+    silence(model, name, channels, axis=axis, bias=False)
+
+
+def test_a_constant_that_nobody_reads_needs_no_carrier():
+    """Where padding cuts constants; there is no other to take its taps."""
+    keras.backend.clear_session()
+    model = lively(chain(conv(5, "b", padding="same")))
+    silence(model, "a", [1], bias=False)
+    unread(model, "b", [1])
+    assert widths(checked(model))["a"] == 3
+
+
+def test_a_norm_over_channels_needs_also_those_that_nobody_reads():
+    keras.backend.clear_session()
+    model = lively(chain(layers.UnitNormalization()))
+    silence(model, "a", [0])
+    unread(model, "head", [0, 3])
+    report = checked(model)
+    assert widths(report)["a"] == 3
+    keras.backend.clear_session()
+    model = lively(chain(layers.UnitNormalization(axis=1)))
+    unread(model, "head", [0, 3])
+    assert widths(checked(model))["a"] == 2  # each has a norm of its own
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_attention_with_a_gate_stays_whole(bias):
+    if "use_gate" not in inspect.signature(layers.MultiHeadAttention).parameters:
+        pytest.skip("this Keras has no gates")
+    keras.backend.clear_session()
+    inputs = keras.Input((5, 8))
+    x = layers.Dense(6, name="a")(inputs)
+    attention = layers.MultiHeadAttention(2, 3, use_gate=True, name="attention")
+    x = attention(x, x)
+    model = lively(keras.Model(inputs, layers.Dense(2, name="head")(x)))
+    silence(model, "a", [1, 3])
+    value = attention.value_dense
+    kernel = np.array(keras.ops.convert_to_numpy(value.kernel))
+    kernel[:, 0] = 0.0
+    value.kernel.assign(kernel)
+    if bias:
+        value.bias.assign(np.zeros(value.bias.shape))
+    report = checked(model)
+    assert "gate" in " ".join(report.held)
+
+
+@pytest.mark.parametrize(
+    "bias_axes, width", [("d", 4), ("bd", 6), ("cd", 6), ("bcd", 6)]
+)
+def test_an_equation_whose_bias_has_other_axes_than_its_kernel(bias_axes, width):
+    keras.backend.clear_session()
+    inputs = keras.Input((5, 4, 3))
+    dense = layers.EinsumDense("abce,ed->abcd", (5, 4, 6), bias_axes=bias_axes)
+    x = dense(layers.Dense(3, name="a")(inputs))
+    model = lively(keras.Model(inputs, layers.Dense(2, name="head")(x)))
+    unread(model, "head", [1, 4])
+    silence(model, "a", [1])
+    small, report = shrink_with_report(model)
+    assert difference(model, small, samples(model)) < TOLERANCE
+    assert small.layers[2].kernel.shape[-1] in (4, width)
+
+
+@pytest.mark.parametrize("kind", ["reshape", "block"])
+def test_a_layer_without_weights_that_two_tensors_pass(kind):
+    keras.backend.clear_session()
+    inputs = keras.Input((8, 8, 3))
+    one, two = conv(4, "a")(inputs), conv(4, "b")(inputs)
+    if kind == "reshape":
+        shared = layers.Reshape((36, 4))
+        ends = [layers.Conv1D(2, 1, name=n) for n in ("head", "foot")]
+    else:
+        block = [keras.Input((6, 6, 4)), layers.ReLU(), layers.MaxPooling2D()]
+        shared = keras.Sequential(block)
+        ends = [conv(2, n, 1) for n in ("head", "foot")]
+    outputs = [end(shared(x)) for end, x in zip(ends, (one, two), strict=True)]
+    model = lively(keras.Model(inputs, outputs))
+    silence(model, "a", [1, 3])
+    silence(model, "b", [1])
+    found = widths(checked(model))
+    assert (found["a"], found["b"]) == (3, 3)  # what both can do without
 
 
 def test_the_last_channel_stays():

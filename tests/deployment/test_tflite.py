@@ -2,7 +2,10 @@
 
 import ast
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -305,16 +308,53 @@ def two_arrays():
         two_arrays(),
         tuple(two_arrays()),
         {"wide_one": two_arrays()[0], "a_slim": two_arrays()[1]},
+        {"wide one": two_arrays()[0], "a.slim": two_arrays()[1]},
         [tuple(two_arrays())] * 3,
         [(tuple(two_arrays()), np.ones(8))],
     ],
-    ids=["list", "tuple", "dictionary", "batches", "pairs"],
+    ids=["list", "tuple", "dictionary", "by Keras's names", "batches", "pairs"],
 )
 def test_forms_of_data_for_two_inputs(data):
     samples = as_samples(data, signature_of(two_inputs()).inputs, 128, "samples")
     shapes = {name: array.shape[1:] for name, array in samples.items()}
     assert shapes == {"wide_one": (6,), "a_slim": (4,)}
     assert {len(array) for array in samples.values()} <= {8, 24}
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (("größe", "_x"), ["gr__e", "x"]),
+        (("X", "x"), ["X", "x_1"]),
+        (("(x)", "x_"), ["x_", "x__1"]),
+        (("é", "_"), ["tensor", "tensor_1"]),
+    ],
+)
+def test_input_names_that_tensorflow_does_not_take(names, expected, tmp_path):
+    inputs = [keras.Input((3,), name=name) for name in names]
+    model = keras.Model(inputs, keras.layers.Add()(inputs))
+    found = signature_of(model).inputs
+    assert [each.name for each in found] == expected
+    assert [each.keras_name for each in found] == list(names)
+    to_tflite(model, tmp_path / "m.tflite")  # which compares their results
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+def test_a_pipe_is_no_place_for_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="device or pipe"):
+        to_tflite(mlp(), tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_process_without_stderr():
+    code = (
+        "import os, sys; os.close(2); sys.stderr = None\n"
+        "from keras_pdp.deployment.quiet import quiet_stderr\n"
+        "with quiet_stderr(): print('quiet')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "quiet\n")
 
 
 def test_arrays_are_sampled_evenly_and_streams_from_their_start():

@@ -29,6 +29,8 @@ def multi_head(called: Called, trace: Trace) -> list[Tensor]:
     query, value, key = (called.inputs[position] for position in at)
     if query.rank != 3 or layer.quantization_mode is not None:
         return trace.refuse(called, f"'{called.name}' attends over several axes")
+    if layer.get_config().get("use_gate"):
+        return trace.refuse(called, f"'{called.name}' has a gate for each head")
     heads = trace.ties.fresh(layer.num_heads)
     trace.count(layer, "num_heads", heads)
     places: list[int] = []

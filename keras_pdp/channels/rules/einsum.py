@@ -25,20 +25,24 @@ class _Equation:
         left: Of the input.
         kernel: Of the kernel.
         right: Of the output.
-        bias: Of the bias, in the order of the output.
+        bias: Of the bias, in the order of the output, from its first axis on.
+        biased: Those of them along which it has numbers; along others its size is 1.
     """
 
     left: str
     kernel: str
     right: str
     bias: str
+    biased: str
 
     @classmethod
     def of(cls, layer: Any) -> "_Equation":
         inputs, right = layer.equation.replace(" ", "").split("->")
         left, kernel = inputs.split(",")
         axes = layer.get_config()["bias_axes"] or ""
-        return cls(left, kernel, right, "".join(x for x in right if x in axes))
+        biased = "".join(x for x in right if x in axes)
+        bias = right[right.index(biased[0]) :] if biased else ""
+        return cls(left, kernel, right, bias, biased)
 
     @property
     def summed(self) -> str:
@@ -70,7 +74,8 @@ def einsum(called: Called, trace: Trace) -> list[Tensor]:
     output = Tensor(shape, tuple(ids[x] for x in equation.right))
     _count(called, trace, equation, ids)
     for at, letter in enumerate(equation.bias):
-        trace.cut(called, layer.bias, at, ids[letter])
+        if letter in equation.biased:
+            trace.cut(called, layer.bias, at, ids[letter])
     reason = family.mixes(layer.activation)
     if reason:
         trace.ties.pin(output.every_id, f"'{called.name}': {reason}")
@@ -81,8 +86,10 @@ def einsum(called: Called, trace: Trace) -> list[Tensor]:
         sizes=layer.kernel.shape,
     )
     passing = [x for x in equation.left if x not in equation.kernel]
-    if any(ids[x] is not None for x in passing) or (
-        set(equation.made) & set(equation.left)
+    if (
+        any(ids[x] is not None for x in passing)
+        or set(equation.made) & set(equation.left)
+        or not set(equation.biased) <= set(equation.made)  # another at each position
     ):
         hold_sum(called, trace, tensor)
         return trace.passes(called, [output])
@@ -137,7 +144,7 @@ def _sum(
         return np.broadcast_to(kept.reshape(kept.shape[: len(summed)]), sizes)
 
     # A bias that lacks a letter of the output can't hold every constant.
-    whole = bias is not None and set(equation.bias) == set(made)
+    whole = bias is not None and set(equation.biased) == set(made)
     return Sum(
         layer=layer,
         name=called.name,
@@ -150,9 +157,12 @@ def _sum(
         outputs=made,
         restore=lambda x: x.reshape(output.extent),
         bias_view=lambda x: x.reshape(
-            [x.shape[equation.bias.index(y)] if y in equation.bias else 1 for y in made]
+            [
+                x.shape[equation.bias.index(y)] if y in equation.biased else 1
+                for y in made
+            ]
         ),
-        bias_store=as_is,
+        bias_store=lambda x: x.reshape(bias.shape) if whole else x,
         summed={x: i for x in summed if (i := ids[x]) is not None},
         cuts=None
         if whole

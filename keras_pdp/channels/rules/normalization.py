@@ -16,7 +16,7 @@ def batch(called: Called, trace: Trace) -> list[Tensor]:
     (tensor,) = called.inputs
     layer = called.layer
     axis = layer.axis % tensor.rank
-    for weight in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
+    for weight in layer.weights:  # with `renorm` three more
         trace.cut(called, weight, 0, tensor.ids[axis])
     if tensor.ids[axis] is None:
         return trace.passes(called, [tensor])
@@ -24,12 +24,21 @@ def batch(called: Called, trace: Trace) -> list[Tensor]:
 
 
 def unit(called: Called, trace: Trace) -> list[Tensor]:
-    """A channel of zeros adds nothing to the norm, another constant does."""
+    """A channel of zeros adds nothing to the norm, any other does, read or not."""
     (tensor,) = called.inputs
+    given = called.layer.axis
+    given = given if isinstance(given, list | tuple) else [given]
+    summed = {axis % tensor.rank for axis in given}
 
     def flow(inputs: Sequence[Value], told: Knowledge) -> list[Value]:
         (value,) = inputs
-        _note_constants(value, tensor, told, f"'{called.name}' sums it into its norm")
+        for axis in tensor.followed:
+            ids = tensor.ids[axis]
+            assert ids is not None
+            if axis in summed:
+                told.needed(ids, ~family.along(value.zero, axis, len(ids)))
+            constant = family.along(value.known & ~value.zero, axis, len(ids))
+            told.lost(ids, constant, f"'{called.name}' sums it into its norm")
         return [Value(np.zeros(tensor.extent), value.zero)]
 
     return trace.passes(called, [tensor], flow)
@@ -68,14 +77,6 @@ def over_channels(called: Called, trace: Trace) -> list[Tensor]:
 def _over_channels(called: Called) -> str:
     kind = type(called.layer).__name__
     return f"{kind} '{called.name}' has statistics over the channels"
-
-
-def _note_constants(value: Value, tensor: Tensor, told: Knowledge, reason: str) -> None:
-    for axis in tensor.followed:
-        ids = tensor.ids[axis]
-        if ids is not None:
-            broken = family.along(value.known & ~value.zero, axis, len(ids))
-            told.lost(ids, broken, reason)
 
 
 LAYERS: dict[type, Rule] = {
