@@ -112,7 +112,11 @@ def read(model: keras.Model) -> Graph:
         for ref, tensor in zip(_ends(config["input_layers"]), model.inputs, strict=True)
     )
     outputs = tuple(
-        dataclasses.replace(ref, shape=tuple(tensor.shape))
+        dataclasses.replace(
+            ref,
+            node=ref.node - first_call(operations[ref.name]),
+            shape=tuple(tensor.shape),
+        )
         for ref, tensor in zip(
             _ends(config["output_layers"]), model.outputs, strict=True
         )
@@ -120,6 +124,14 @@ def read(model: keras.Model) -> Graph:
     described = config["input_layers"]
     keys = tuple(sorted(described)) if isinstance(described, dict) else None
     return Graph(inputs, tuple(_in_order(calls, inputs)), outputs, keys)
+
+
+def first_call(operation: Any) -> int:
+    """What a configuration calls the first call of an operation, where it tells of the
+    model's outputs: 1 of a functional model; elsewhere all begin with 0.
+    """
+    functional = hasattr(operation, "operations")
+    return int(functional and not isinstance(operation, keras.Sequential))
 
 
 def _chain(model: keras.Sequential) -> Graph:

@@ -32,6 +32,16 @@ def kernels_of(wrappers: Wrappers) -> dict[str, PrunedKernel]:
     }
 
 
+def frozen_kernels(wrappers: Wrappers) -> set[int]:
+    """The ids of all that is masked by stored masks."""
+    return {
+        id(kernel)
+        for wrapper in wrappers.values()
+        if number(wrapper.frozen)
+        for kernel in wrapper.gated
+    }
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Budget:
     """What is asked for.

@@ -216,7 +216,8 @@ class PDPCallback(keras.callbacks.Callback):
         coupling = self._coupled_channels()
         budget.check_budget(self._wrappers, self._budget, coupling)
         budget.share_out(self.model, self._wrappers, self._budget, coupling)
-        self._gates = ChannelGates(coupling.groups if coupling else ())
+        groups = coupling.groups if coupling else ()
+        self._gates = ChannelGates(groups, budget.frozen_kernels(self._wrappers))
         kernels = budget.kernels_of(self._wrappers)
         self._targets = {n: number(k.target) for n, k in kernels.items()}
         self._pruned = {n: number(k.pruned) for n, k in kernels.items()}
@@ -245,7 +246,11 @@ class PDPCallback(keras.callbacks.Callback):
             done = validation.real("position", position)
             schedules.check_in_fractions(self.schedule, self.freeze_at)
             position = Position(epoch=done, step=done, epochs=1)
+        before = self._fraction
         self._fraction = schedules.fraction_at(self.schedule, position)
+        if self._fraction < before:
+            # Whoever goes back has restored a checkpoint: what it holds counts.
+            self._pruned, self._frozen = None, False
         if self._fraction <= 0.0:
             return
         if self._pruned is None and not self._begin():

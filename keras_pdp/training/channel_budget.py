@@ -25,6 +25,8 @@ Shares = Callable[[Mapping[str, Candidate], float], Mapping[str, float]]
 
 NOT_FOLLOWED = "its channels can't be followed through the model"
 _MOST = 1.0 - 1e-9  # an allocation takes a sparsity below 1
+_ROUNDED = 1.0 - 1e-12  # 0.55 * 1500 is a little more than 825
+_NARROWEST = 0.01  # the range of scores below the cut, of the cut
 
 
 class Price:
@@ -183,7 +185,7 @@ def _met(
     def saved_at(counts: list[int]) -> float:
         return whole - price([*before, *counts])
 
-    budget = sparsity * whole
+    budget = sparsity * whole * _ROUNDED
     low, high = 0.0, _MOST
     tried = [counts_at(low), counts_at(high)]
     for _ in range(40):
@@ -298,8 +300,10 @@ def _aim(group: Group, count: int, squares: Mapping[int, np.ndarray]) -> float:
     scores = group.scores(squares)
     # What kappa divides is how wide the pruned range is. For single weights it begins
     # at 0 and is t^2; channels are alike, and their range begins at the least of them.
-    # Of equal scores the cut is that score but for rounding, to either side.
-    width = max(channel_gates.cut(scores, count) - float(scores.min()), 0.0)
+    # Of scores that are equal but for rounding no width tells how far others are, and a
+    # mask as hard as that would have gradients that no training survives.
+    cut = channel_gates.cut(scores, count)
+    width = max(cut - float(scores.min()), _NARROWEST * cut)
     tau = first.temperature.at(math.sqrt(width))
     for member in group.members:
         _assign(member.kernel.tau, member.places, tau)

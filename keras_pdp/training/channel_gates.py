@@ -1,6 +1,6 @@
 """Sets the gates of coupled channels, from the weights as they are now."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -19,7 +19,10 @@ class ChannelGates:
     What it needs is in the kernels' variables: it may be made anew at any moment.
     """
 
-    def __init__(self, groups: Sequence[Group]) -> None:
+    def __init__(
+        self, groups: Sequence[Group], frozen: Collection[int] = frozenset()
+    ) -> None:
+        self._frozen = frozen  # ids of kernels whose masks are stored
         self.groups = [group for group in groups if group.members[0].kernel.coupled]
         found = {id(m.kernel): m.kernel for g in self.groups for m in g.members}
         self._kernels: list[PrunedChannels] = list(found.values())
@@ -32,8 +35,6 @@ class ChannelGates:
         """Sets the gates for a fraction of the final sparsity, in [0, 1]."""
         wanted = [round(fraction * goal) for goal in self._goals]
         self._pruned = [max(pair) for pair in zip(wanted, self._pruned, strict=True)]
-        if not any(self._pruned):
-            return
         squares = squares_of(self._kernels)
         units = {id(kernel): kernel.units for kernel in self._kernels}
         margins = {key: np.full(n, _OPEN, "float32") for key, n in units.items()}
@@ -56,6 +57,10 @@ class ChannelGates:
                 slope = min(1.0 / (len(scoring) * mean * tau), _STEEPEST)
                 shares[id(member.kernel)][member.places] = slope
         for key, kernel in zip(units, self._kernels, strict=True):
+            if key in self._frozen:
+                continue
+            # Also where nothing goes yet: the count that a kernel heads for may be 1
+            # before any of its groups has lost a channel.
             kernel.margin.assign(margins[key])
             kernel.share.assign(shares[key])
             kernel.keep.assign(keeps[key])

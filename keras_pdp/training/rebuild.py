@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from keras_pdp.channels.graph import first_call
 from keras_pdp.training import tree
 from keras_pdp.training.copies import Transfer, carry_over, config_of, of_keras
 
@@ -157,7 +158,7 @@ def graph_of(
 
     entries = zip(config["layers"], _layers_of(model, config["layers"]), strict=True)
     config = {**config, "layers": [reference(*entry) for entry in entries]}
-    config = _after_earlier_calls(config, new_layers)
+    config = _after_earlier_calls(config, new_layers, _shifts(model, new_layers))
     for entry in config["layers"]:
         if entry.get("class_name") == _REFERENCE:
             new = new_layers[entry["config"]["name"]]
@@ -170,16 +171,24 @@ def graph_of(
     return result
 
 
+def _shifts(model: keras.Model, new_layers: dict[str, keras.Layer]) -> dict[str, int]:
+    """By how much outputs' calls count otherwise, of a wrapped model for example."""
+    old = {layer.name: layer for layer in model.layers}
+    return {n: first_call(new) - first_call(old[n]) for n, new in new_layers.items()}
+
+
 def _after_earlier_calls(
-    config: dict[str, Any], new_layers: dict[str, keras.Layer]
+    config: dict[str, Any], new_layers: dict[str, keras.Layer], shifts: dict[str, int]
 ) -> dict[str, Any]:
     """A graph's configuration where its layers have been called in other graphs.
 
     A configuration counts the calls of a layer from 0, in its own graph. Read again, it
-    means the first calls that there are.
+    means the first calls that there are. And where it tells of the model's outputs, it
+    counts those of some layers from 1.
     """
     earlier = {name: _CALLS.get(layer, 0) for name, layer in new_layers.items()}
-    if "output_layers" not in config or not any(earlier.values()):
+    moved = [*earlier.values(), *shifts.values()]
+    if "output_layers" not in config or not any(moved):
         return config
 
     def later(history: list[Any]) -> list[Any]:
@@ -198,7 +207,8 @@ def _after_earlier_calls(
         if isinstance(value, dict):
             return {key: ends(item) for key, item in value.items()}
         if len(value) == 3 and isinstance(value[0], str):
-            return later(value)
+            name, call, output = later(value)
+            return [name, call + shifts.get(name, 0), output]
         return type(value)(map(ends, value))
 
     layers = [

@@ -289,6 +289,26 @@ def test_frozen_masks_stay_in_a_later_fit():
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_loop_of_ones_own_that_goes_back_to_a_checkpoint(tmp_path):
+    model = net()
+    pdp = PDPCallback(0.8)
+    pdp.set_model(model)
+    pdp.update(0.2)
+    model.save_weights(tmp_path / "early.weights.h5")
+    for reached in (0.4, 1.0):  # on the ramp, and with frozen masks
+        pdp.update(reached)
+        model.load_weights(tmp_path / "early.weights.h5")
+        pdp.update(0.2)
+        assert pdp.hard_sparsity() < 0.8
+        pdp.update(0.6)
+        assert pdp.hard_sparsity() == pytest.approx(0.8)
+        model.load_weights(tmp_path / "early.weights.h5")
+        pdp.update(0.2)
+    pdp.update(1.0)
+    assert all(bool(w.frozen.numpy()) for w in pruned_layers(model))
+    assert hard(model) == pytest.approx(0.8)
+
+
 def test_data_of_unknown_length():
     def batches():
         for start in range(0, 64, 16):

@@ -385,6 +385,24 @@ def test_nothing_is_shared_with_the_copy():
     assert all((w != 5.0).any() for w in wrapped.layers[0].layer.get_weights()[:1])
 
 
+@pytest.mark.parametrize("kind", ["two inputs", "one after the other"])
+def test_a_wrapped_model_that_is_called_twice(kind):
+    """Keras counts the outputs' calls of a model from 1, and those of a wrapper not."""
+    given, inputs = keras.Input((4,)), [keras.Input((4,)) for _ in range(2)]
+    block = keras.Model(given, layers.Dense(4, activation="tanh")(given), name="block")
+    twice = PDPWrapper(block)
+    if kind == "two inputs":
+        model = keras.Model(inputs, [twice(each) for each in inputs])
+    else:
+        model = keras.Model(inputs, twice(layers.Add()([twice(inputs[0]), inputs[1]])))
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(3, 4)).astype("float32") for _ in inputs]
+    expected = keras.tree.flatten(model.predict(x, verbose=0))
+    found = keras.tree.flatten(strip(model).predict(x, verbose=0))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6)
+
+
 def test_shared_layers_stay_shared():
     wrapped = wrap(shared())
     assert list(named_wrappers(wrapped)) == [
