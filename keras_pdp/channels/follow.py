@@ -77,13 +77,42 @@ def _called(
         # Where all are constant, some of them are too.
         kwargs = {k: v for k, v in call.kwargs.items() if k != "mask"}
         call = dataclasses.replace(call, kwargs=kwargs)
+    described = tuple(shapes.get(i, ()) for i in range(max(shapes, default=-1) + 1))
     return Called(
         layer=unwrapped(call.operation),
         name=f"{prefix}{call.name}",
         call=call,
         inputs=tuple(at[ref] for ref in call.refs),
-        shapes=tuple(shapes.get(i, ()) for i in range(max(shapes, default=-1) + 1)),
+        shapes=_sized(call, at, described),
     )
+
+
+def _sized(
+    call: Call, at: dict[Ref, Tensor], described: tuple[Shape, ...]
+) -> tuple[Shape, ...]:
+    """The outputs' shapes for the inputs that there are.
+
+    A nested model may be made for inputs of any size; it is called with one.
+    """
+    inputs = [at[ref].shape for ref in call.refs]
+    if _known(described) or not inputs or not _known(inputs):
+        return described
+
+    def tensor(value: Any) -> Any:
+        return keras.KerasTensor(at[value].shape) if isinstance(value, Ref) else value
+
+    args, kwargs = keras.tree.map_structure(tensor, (call.args, call.kwargs))
+    try:
+        outputs = call.operation.compute_output_spec(*args, **kwargs)
+    except (TypeError, ValueError):  # of a graph's tensors no dtype is known
+        return described
+    found = tuple(tuple(each.shape) for each in keras.tree.flatten(outputs))
+    return found[: len(described)]
+
+
+def _known(shapes: Sequence[Shape]) -> bool:
+    """Whether all sizes are known but those of the batch."""
+    return all(None not in shape[1:] for shape in shapes)
 
 
 def _unusual(called: Called) -> str | None:

@@ -79,3 +79,23 @@ def test_macs_are_those_of_the_papers(name, stated):
     trace = follow.traced(model)
     assert cost.macs(trace) / 1e6 == pytest.approx(stated, rel=0.02)
     assert cost.parameters(model, trace) == model.count_params()
+
+
+@pytest.mark.parametrize("kind", ["functional", "Sequential"])
+def test_a_model_for_any_size_counts_with_the_size_it_is_called_with(kind):
+    def macs(size):
+        stack = [layers.Conv2D(8, 3, padding="same"), layers.MaxPooling2D(2)]
+        if kind == "Sequential":
+            block = keras.Sequential([keras.Input((size, size, 3)), *stack])
+        else:
+            x = given = keras.Input((size, size, 3))
+            for layer in stack:
+                x = layer(x)
+            block = keras.Model(given, x)
+        inputs = keras.Input((32, 32, 3))
+        x = layers.Conv2D(4, 3)(block(inputs))
+        x = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
+        return cost.macs(follow.traced(keras.Model(inputs, x)))
+
+    own = 32 * 32 * 27 * 8 + 14 * 14 * 72 * 4 + 40
+    assert macs(None) == macs(32) == own
