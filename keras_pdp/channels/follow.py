@@ -99,13 +99,12 @@ def _sized(
         return described
 
     def tensor(value: Any) -> Any:
-        return keras.KerasTensor(at[value].shape) if isinstance(value, Ref) else value
+        if not isinstance(value, Ref):
+            return value
+        return keras.KerasTensor(at[value].shape, value.dtype)
 
     args, kwargs = keras.tree.map_structure(tensor, (call.args, call.kwargs))
-    try:
-        outputs = call.operation.compute_output_spec(*args, **kwargs)
-    except (TypeError, ValueError):  # of a graph's tensors no dtype is known
-        return described
+    outputs = call.operation.compute_output_spec(*args, **kwargs)
     found = tuple(tuple(each.shape) for each in keras.tree.flatten(outputs))
     return found[: len(described)]
 

@@ -22,6 +22,7 @@ class Ref:
     node: int
     output: int
     shape: Shape = dataclasses.field(compare=False, hash=False, default=())
+    dtype: str = dataclasses.field(compare=False, hash=False, default="float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,13 +131,14 @@ def first_call(operation: Any) -> int:
     """What a configuration calls the first call of an operation, where it tells of the
     model's outputs: 1 of a functional model; elsewhere all begin with 0.
     """
-    functional = hasattr(operation, "operations")
-    return int(functional and not isinstance(operation, keras.Sequential))
+    if isinstance(operation, keras.Sequential):
+        return 0
+    return int(isinstance(operation, keras.Model) and hasattr(operation, "operations"))
 
 
 def _chain(model: keras.Sequential) -> Graph:
     tensor = model.inputs[0]
-    ref = first = Ref("", 0, 0, tuple(tensor.shape))
+    ref = first = Ref("", 0, 0, tuple(tensor.shape), tensor.dtype)
     calls = []
     used: dict[str, int] = {}
     for layer in model.layers:
@@ -147,7 +149,7 @@ def _chain(model: keras.Sequential) -> Graph:
         tensor = layer.compute_output_spec(
             keras.KerasTensor(tensor.shape, dtype=tensor.dtype)
         )
-        ref = Ref(layer.name, node, 0, tuple(tensor.shape))
+        ref = Ref(layer.name, node, 0, tuple(tensor.shape), tensor.dtype)
     return Graph((first,), tuple(calls), (ref,))
 
 
@@ -176,7 +178,7 @@ def _with_refs(value: Any) -> Any:
         if kind == "__keras_tensor__":
             inner = value["config"]
             name, node, output = inner["keras_history"]
-            return Ref(name, node, output, tuple(inner["shape"]))
+            return Ref(name, node, output, tuple(inner["shape"]), inner["dtype"])
         if kind in ("__numpy__", "__tensor__"):
             return np.array(value["config"]["value"], value["config"]["dtype"])
         return {key: _with_refs(each) for key, each in value.items()}

@@ -188,16 +188,21 @@ class Trace:
         """Says that a setting counts ids, of every call of the layer the same."""
         if ids is None:
             return
-        if id(layer) in self._refused:
+        if id(layer) in self._refused:  # all stay, and so does the setting
             self.ties.pin(ids, self._refused[id(layer)])
+            return
         for known in self.settings:
             if (known.layer, known.key, known.position) != (layer, key, position):
                 continue
             if len(known.ids) == len(ids):
                 self.ties.tie(known.ids, ids)
                 return
+            told = f"calls of '{layer.name}' differ in their channels"
             for each in (known.ids, ids):
-                self.ties.pin(each, f"calls of '{layer.name}' differ in their channels")
+                self.ties.pin(each, told)
+            self.settings.remove(known)
+            self._refused[id(layer)] = told
+            return
         self.settings.append(Setting(layer, key, position, ids))
 
     def works_on(

@@ -21,8 +21,9 @@ class OutputAgreement:
         samples: number of inputs compared.
         max_abs_difference: the largest difference of two values.
         relative_difference: rms of the differences / spread of the reference, where
-            the spread is the standard deviation over the samples: an output that does
-            not depend on its input is far off, however close its mean may be.
+            the spread is the standard deviation over the samples, at least a tenth of
+            the size: an output that does not depend on its input is off by 1, however
+            close its mean may be, and by less where it hardly should depend on it.
         top1_agreement: the fraction of positions where the largest value stands at
             the same place on the last axis; `None` where that axis has one entry.
         broken: values that are NaN or infinite where the reference is finite.

@@ -77,7 +77,10 @@ def _by_name(inputs: Sequence[Input], arrays: Sequence[Array]) -> dict[str, Arra
 def _one_batch(data: Any, inputs: Sequence[Input]) -> list[Any] | None:
     """`data` as one value for each input; `None` if it looks like many batches."""
     if isinstance(data, Mapping):
-        return [data.get(e.name, data.get(e.keras_name)) for e in inputs]
+        names = [each.keras_name for each in inputs]
+        if not set(names) <= set(data):
+            names = [each.name for each in inputs]
+        return [data.get(name) for name in names]
     if _is_array(data):
         return [data]
     # a list of as many arrays as there are inputs is one batch for all of them

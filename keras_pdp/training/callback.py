@@ -181,6 +181,7 @@ class PDPCallback(keras.callbacks.Callback):
         # Whether targets that the model has were held against the budget of this one.
         self._compared = False
         self._fraction = 0.0
+        self._reached = 0.0  # in epochs
         self._reach = 1.0
         self._clock = Clock()
         self._thread = threading.get_ident()
@@ -246,11 +247,11 @@ class PDPCallback(keras.callbacks.Callback):
             done = validation.real("position", position)
             schedules.check_in_fractions(self.schedule, self.freeze_at)
             position = Position(epoch=done, step=done, epochs=1)
-        before = self._fraction
-        self._fraction = schedules.fraction_at(self.schedule, position)
-        if self._fraction < before:
+        if position.epoch < self._reached:
             # Whoever goes back has restored a checkpoint: what it holds counts.
             self._pruned, self._frozen = None, False
+        self._reached = position.epoch
+        self._fraction = schedules.fraction_at(self.schedule, position)
         if self._fraction <= 0.0:
             return
         if self._pruned is None and not self._begin():
@@ -472,12 +473,14 @@ class PDPCallback(keras.callbacks.Callback):
 
     def _warn_if_it_stands_still(self) -> None:
         """Where a run goes on whose first part knew the steps by this epoch."""
-        frozen = self.freeze_at is None or self._frozen
-        if self._fraction < 1.0 or not frozen:
+        end = Position(self._clock.epochs_done + 1, float("inf"), self._clock.epochs)
+        rises = schedules.fraction_at(self.schedule, end) > self._fraction
+        freezes = self.freeze_at is not None and schedules.reached(self.freeze_at, end)
+        if rises or (freezes and not self._frozen):
             warnings.warn(
                 "The run goes on with data whose number of steps is not known, so this "
-                "epoch counts as its beginning until it is over: the sparsity stands "
-                "still and then rises at once, and the result is not that of an "
+                "epoch counts as its beginning until it is over: what its steps would "
+                "change comes at its end, and the result is not that of an "
                 "uninterrupted run. Pass `steps_per_epoch` to `fit`.",
                 stacklevel=2,
             )

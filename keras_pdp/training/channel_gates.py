@@ -35,6 +35,8 @@ class ChannelGates:
         """Sets the gates for a fraction of the final sparsity, in [0, 1]."""
         wanted = [round(fraction * goal) for goal in self._goals]
         self._pruned = [max(pair) for pair in zip(wanted, self._pruned, strict=True)]
+        if not any(self._goals) and not any(self._pruned):
+            return
         squares = squares_of(self._kernels)
         units = {id(kernel): kernel.units for kernel in self._kernels}
         margins = {key: np.full(n, _OPEN, "float32") for key, n in units.items()}
@@ -49,6 +51,11 @@ class ChannelGates:
             margin = (scores - cut(scores, pruned)) / tau
             margin = np.clip(margin, -_STEEPEST, _STEEPEST)
             keep = kept(scores, pruned)
+            for member in group.members:
+                if id(member.kernel) in self._frozen:
+                    # Who joins channels that are frozen takes what they have.
+                    keep[member.at] = member.kernel.keep.numpy()[member.places]
+                    margin = np.where(keep, _OPEN, -_OPEN)
             for member in group.members:
                 margins[id(member.kernel)][member.places] = margin[member.at]
                 keeps[id(member.kernel)][member.places] = keep[member.at]

@@ -99,3 +99,27 @@ def test_a_model_for_any_size_counts_with_the_size_it_is_called_with(kind):
 
     own = 32 * 32 * 27 * 8 + 14 * 14 * 72 * 4 + 40
     assert macs(None) == macs(32) == own
+
+
+def test_ids_in_a_model_for_any_length():
+    """An operation on whole numbers, whose shape Keras finds by running it."""
+    tokens = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(10, 6)(ops.bitwise_left_shift(tokens, tokens))
+    inner = keras.Model(tokens, layers.Dense(4)(x))
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Dense(3)(layers.GlobalAveragePooling1D()(inner(inputs)))
+    assert cost.macs(follow.traced(keras.Model(inputs, x))) == 5 * 6 * 4 + 4 * 3
+
+
+def test_a_layer_with_operations_of_its_own_comes_last():
+    class Cell(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.operations = ["add", "multiply"]
+
+        def call(self, x):
+            return 2 * x
+
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, Cell()(layers.Dense(4)(inputs)))
+    assert cost.macs(follow.traced(model)) == 20

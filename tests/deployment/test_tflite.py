@@ -339,6 +339,14 @@ def test_input_names_that_tensorflow_does_not_take(names, expected, tmp_path):
     to_tflite(model, tmp_path / "m.tflite")  # which compares their results
 
 
+def test_data_by_names_that_are_alike():
+    inputs = [keras.Input((3,), name=name) for name in ("a.b", "a_b")]
+    model = keras.Model(inputs, keras.layers.Add()(inputs))
+    data = {"a.b": np.zeros((2, 3)), "a_b": np.ones((2, 3))}
+    found = as_samples(data, signature_of(model).inputs, 128, "samples")
+    assert [float(array.mean()) for array in found.values()] == [0.0, 1.0]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
 def test_a_pipe_is_no_place_for_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")

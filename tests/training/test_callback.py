@@ -302,9 +302,11 @@ def test_a_loop_of_ones_own_that_goes_back_to_a_checkpoint(tmp_path):
         assert pdp.hard_sparsity() < 0.8
         pdp.update(0.6)
         assert pdp.hard_sparsity() == pytest.approx(0.8)
-        model.load_weights(tmp_path / "early.weights.h5")
-        pdp.update(0.2)
+    model.save_weights(tmp_path / "ramped.weights.h5")
     pdp.update(1.0)
+    model.load_weights(tmp_path / "ramped.weights.h5")
+    for reached in (0.6, 1.0):
+        pdp.update(reached)
     assert all(bool(w.frozen.numpy()) for w in pruned_layers(model))
     assert hard(model) == pytest.approx(0.8)
 
@@ -327,21 +329,22 @@ def test_data_of_unknown_length():
 
 
 def test_a_run_that_goes_on_with_data_of_unknown_length_says_so():
-    def fit(model, begin, end, **kwargs):
+    def fit(model, begin, end, schedule=None, **kwargs):
         data = ((X[s : s + 16], Y[s : s + 16]) for s in [0, 16] * (end - begin))
-        pdp = PDPCallback(0.9, epochs=4)
+        pdp = PDPCallback(0.9, epochs=4, schedule=schedule)
         model.fit(
             data, initial_epoch=begin, epochs=end, verbose=0, callbacks=[pdp], **kwargs
         )
 
     model = net()
     fit(model, 0, 1, steps_per_epoch=2)
-    with pytest.warns(UserWarning, match="stands still"):
+    with pytest.warns(UserWarning, match="The run goes on"):
         fit(model, 1, 2)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "The run goes on")
         fit(model, 2, 3, steps_per_epoch=2)
         fit(model, 3, 4)  # the masks are frozen
+        fit(net(), 1, 2, schedule=Polynomial(0.5, 0.6))  # still dense
     assert hard(model) == pytest.approx(0.9)
 
 

@@ -731,6 +731,23 @@ def test_frozen_masks_stay_in_a_larger_model():
     assert goal(free_groups(second)[1]) > 0
 
 
+def test_who_joins_frozen_channels_takes_their_mask():
+    inputs = keras.Input((8,))
+    old = PDPWrapper(layers.Dense(8, name="old"), Channel())
+    callback = PDPCallback(0.5)
+    callback.set_model(keras.Model(inputs, layers.Dense(2)(old(inputs))))
+    callback.update(1.0)
+    mask = ops.convert_to_numpy(old.kernels[0].keeps(True))
+    assert mask.any() and not mask.all()
+    new = PDPWrapper(layers.Dense(8, name="new"), Channel())
+    x = layers.ReLU()(layers.Add()([old(inputs), new(inputs)]))
+    second = keras.Model(inputs, layers.Dense(2)(x))
+    set_up(second, 0.5)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(new.kernels[0].keeps(False)), mask
+    )
+
+
 def test_groups_that_have_a_goal_keep_it():
     """Pruned layers that go on in a larger model; what is new there is budgeted."""
     inputs = keras.Input((8,))
