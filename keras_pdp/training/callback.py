@@ -181,7 +181,7 @@ class PDPCallback(keras.callbacks.Callback):
         # Whether targets that the model has were held against the budget of this one.
         self._compared = False
         self._fraction = 0.0
-        self._reached = 0.0  # in epochs
+        self._last_epoch = 0.0  # of the last position
         self._reach = 1.0
         self._clock = Clock()
         self._thread = threading.get_ident()
@@ -247,10 +247,10 @@ class PDPCallback(keras.callbacks.Callback):
             done = validation.real("position", position)
             schedules.check_in_fractions(self.schedule, self.freeze_at)
             position = Position(epoch=done, step=done, epochs=1)
-        if position.epoch < self._reached:
+        if position.epoch < self._last_epoch:
             # Whoever goes back has restored a checkpoint: what it holds counts.
             self._pruned, self._frozen = None, False
-        self._reached = position.epoch
+        self._last_epoch = position.epoch
         self._fraction = schedules.fraction_at(self.schedule, position)
         if self._fraction <= 0.0:
             return
