@@ -17,6 +17,9 @@ def times_in_turns(
 ) -> npt.NDArray[np.float64]:
     """Milliseconds `(rounds, files)`: in each round every file runs once.
 
+    In another order each time: a file that always follows the same large one would find
+    the caches as that one leaves them.
+
     The thread's own time is taken, so that what else runs on the machine counts little.
 
     Args:
@@ -35,7 +38,12 @@ def times_in_turns(
     for run in runs:
         for _ in range(WARM_UP_RUNS):
             run()
-    return np.array([[_milliseconds(run) for run in runs] for _ in range(rounds)])
+    times = np.empty((rounds, len(runs)))
+    orders = np.random.default_rng(0)
+    for row in times:
+        for file in orders.permutation(len(runs)):
+            row[file] = _milliseconds(runs[file])
+    return times
 
 
 def speed_up(

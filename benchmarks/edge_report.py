@@ -10,10 +10,11 @@ from benchmarks.edge_rows import Row
 WHERE_NOTHING_IS_FASTER = """\
 What does not get faster, and where: unstructured and N:M zeros make no file faster on
 an x86 processor with AVX, whose runtime has no kernels for them, however the file is
-stored, and the net of Dense layers slower; the runtime has no N:M kernels anywhere; and
-such zeros in int8 files make nothing faster on any processor, because the sparse
-kernels are float ones. What is faster in both runtimes here is a net with fewer
-channels. No ARM device was timed."""
+stored; the runtime has no N:M kernels anywhere; and such zeros in int8 files make
+nothing faster on any processor, because the sparse kernels are float ones. A row of a
+small net that seems to say otherwise is to be held against those of int8 files that are
+stored densely, which skip nothing: so much differs from file to file. What is faster in
+both runtimes here is a net with fewer channels. No ARM device was timed."""
 
 
 def markdown(

@@ -1,5 +1,6 @@
 """Steps of several trainings, timed in turn."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -17,10 +18,10 @@ def in_turn(
 ) -> dict[str, list[float]]:
     """Seconds of each one's steps, without the first turns."""
     times: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
+    shuffled = random.Random(0)
     for turn in range(SKIPPED + count):
-        # Another one begins each time, so that none always follows the same one.
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        # None always follows the same one, which may leave it less of the cache.
+        for name in shuffled.sample(list(steps), len(steps)):
             if len(times[name]) >= LEAST and sum(times[name]) > SECONDS:
                 continue
             start = time.perf_counter()

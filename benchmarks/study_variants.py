@@ -319,7 +319,9 @@ _OF_WEIGHTS: dict[str, dict[str, Variant]] = {
         "global": Variant(
             "global magnitude", None, (*BASE, ("allocation", global_magnitude))
         ),
-        "inner": Variant("first and last layer dense", None, BASE, select=inner),
+        "inner": Variant(
+            "first convolution and last layer dense", None, BASE, select=inner
+        ),
     },
     "decay": {
         f"decay-{d:g}": Variant(

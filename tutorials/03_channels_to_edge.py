@@ -60,7 +60,7 @@ CALIBRATION_IMAGES = 200  # from which the int8 export takes its ranges
 SEED = 0
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--short", action="store_true", help="a hundredth of the data")
+parser.add_argument("--short", action="store_true", help="a ninth of the data")
 parser.add_argument("--choose", action="store_true", help="hold back a tenth")
 parser.add_argument("--out", type=Path, default=Path("out/channels_to_edge"))
 arguments = parser.parse_args()

@@ -45,8 +45,16 @@ export async function outputsAlone(bytes, samplesFor, progress = async () => {})
   return { error, console: takePrinted(), outputs };
 }
 
+/** In another order, so that none always follows the same one. */
+function shuffled(items) {
+  return items
+    .map((item) => ({ item, place: Math.random() }))
+    .sort((one, other) => one.place - other.place)
+    .map(({ item }) => item);
+}
+
 /**
- * Times files in one runtime, each once a round.
+ * Times files in one runtime, each once a round, in another order each time.
  *
  * @param {Array<{bytes: Uint8Array, sample: Array<{data, shape}>, repeats: number}>} files
  * @param {(done: number, all: number) => Promise<void>} progress called after a round.
@@ -69,7 +77,7 @@ export async function timesInTurns(files, progress = async () => {}) {
   }
   const rounds = Math.max(...timed.map(({ repeats }) => repeats));
   for (let round = 0; round < rounds; round++) {
-    for (const { model, inputs, repeats, times } of timed)
+    for (const { model, inputs, repeats, times } of shuffled(timed))
       if (round < repeats) times.push(await timeOf(model, inputs));
     await progress(round + 1, rounds);
   }

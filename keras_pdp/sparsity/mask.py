@@ -17,14 +17,18 @@ Scores are |w| for single weights and the root mean square for a block or a chan
 that tau means the same for all. All of it is float32, whatever the weight's dtype.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 
 from keras_pdp.sparsity import threshold
-from keras_pdp.sparsity.granularity import Granularity, Tensor
+from keras_pdp.sparsity.granularity import Granularity, Shape, Tensor
 
 # Roots of tau: a square that is finite, of a score that is kept or pruned for certain.
 _FAR = 1e19
+# Kernels of different shapes of which is remembered how they are cut.
+_SHAPES = 1024
 
 
 def scores(w: Tensor, granularity: Granularity) -> Tensor:
@@ -43,7 +47,7 @@ def scores(w: Tensor, granularity: Granularity) -> Tensor:
     if units.shape[-1] == 1:
         return ops.abs(units[..., 0])
     # Padding is not counted: a smaller block at the edge is scored by what it has.
-    sizes = ops.convert_to_tensor(granularity.sizes(tuple(w.shape)), "float32")
+    sizes = ops.convert_to_tensor(_sizes(granularity, tuple(w.shape)), "float32")
     square = ops.sum(ops.square(units), axis=-1) / sizes
     # The root's slope at 0 is infinite; a dead unit has gradient 0, not NaN.
     alive = square > 0.0
@@ -193,9 +197,10 @@ def softened(
     shape = tuple(w.shape)
     m = sigmoid_mask(scores(w, granularity), t, tau)
     if granularity.kept_per_pool is not None:
-        rho = ops.cast(pruned, "float32") / granularity.prunable_count(shape)
+        rho = ops.cast(pruned, "float32") / _prunable(granularity, shape)
         m = 1.0 + rho * (m - 1.0)
-        m = ops.where(_whole(granularity, shape), 1.0, m)
+        whole = _whole(granularity, shape)
+        m = m if whole is None else ops.where(whole, 1.0, m)
     return _spread(m, granularity, shape)
 
 
@@ -230,13 +235,37 @@ def _rank(s: Tensor) -> Tensor:
     return ops.sum(ops.cast(ahead, "int32"), axis=2)
 
 
-def _whole(granularity: Granularity, shape: tuple[int, ...]) -> np.ndarray:
-    """Pools so small that they keep everything, as bool `(pools, 1)`."""
+# What a granularity tells of a shape is asked for once: PyTorch, which traces nothing,
+# would ask in every step.
+
+
+@functools.lru_cache(_SHAPES)
+def pools(granularity: Granularity, shape: Shape) -> int:
+    """Into how many groups a kernel of that shape is cut, whose units compete."""
+    return int(granularity.sizes(shape).shape[0])
+
+
+@functools.lru_cache(_SHAPES)
+def _sizes(granularity: Granularity, shape: Shape) -> np.ndarray:
+    """Weights in each unit, float32 `(pools, units)`, or `(1, 1)` if all are equal."""
+    sizes = granularity.sizes(shape).astype("float32")
+    return sizes[:1, :1].copy() if sizes.size and np.ptp(sizes) == 0.0 else sizes
+
+
+@functools.lru_cache(_SHAPES)
+def _prunable(granularity: Granularity, shape: Shape) -> int:
+    return granularity.prunable_count(shape)
+
+
+@functools.lru_cache(_SHAPES)
+def _whole(granularity: Granularity, shape: Shape) -> np.ndarray | None:
+    """Pools so small that they keep everything, as bool `(pools, 1)`, if any is."""
     group = granularity.sizes(shape).sum(axis=1, keepdims=True)
-    return np.asarray(group <= granularity.kept_per_pool)
+    whole = np.asarray(group <= granularity.kept_per_pool)
+    return whole if whole.any() else None
 
 
-def _spread(m: Tensor, granularity: Granularity, shape: tuple[int, ...]) -> Tensor:
+def _spread(m: Tensor, granularity: Granularity, shape: Shape) -> Tensor:
     """A mask over units as a mask over the kernel's weights."""
     pools, units = m.shape
     m = ops.expand_dims(m, 2)

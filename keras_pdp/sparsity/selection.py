@@ -59,7 +59,7 @@ def count(condition: Tensor) -> Tensor:
     in_tile = ops.sum(ops.cast(condition, "int32"), axis=1)
     # The minimum changes nothing: it keeps the compiler from merging the two sums into
     # one long reduction, which it does not vectorise.
-    return ops.sum(ops.minimum(in_tile, condition.shape[1]))
+    return _int32(ops.sum(ops.minimum(in_tile, condition.shape[1])))
 
 
 def smallest(tiled: Tensor, condition: Tensor) -> Tensor:
@@ -84,7 +84,12 @@ def counts(tiled: Tensor, candidates: Tensor) -> Tensor:
     below = ops.expand_dims(tiled, 1) < ops.reshape(candidates, (1, -1, 1, 1))
     in_tile = ops.sum(ops.cast(below, "int32"), axis=2)
     # In two steps, see `count`.
-    return ops.sum(ops.minimum(in_tile, tiled.shape[1]), axis=(0, 2))
+    return _int32(ops.sum(ops.minimum(in_tile, tiled.shape[1]), axis=(0, 2)))
+
+
+def _int32(sums: Tensor) -> Tensor:
+    """JAX sums integers of 32 bits in 64, where these are enabled."""
+    return ops.cast(sums, "int32")
 
 
 def largest(holds, bits: int) -> Tensor:  # type: ignore[no-untyped-def]

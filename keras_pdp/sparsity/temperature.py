@@ -73,7 +73,8 @@ class Absolute(Temperature):
 
     Args:
         tau: The temperature, in units of squared weights, between 1e-30 and 1e30.
-            Defaults to 1e-4.
+            Defaults to 1e-4. Of channels that hang together in several kernels, whose
+            score is relative, in units of their mean.
 
     Raises:
         TypeError: If `tau` is no number.

@@ -13,10 +13,11 @@ import keras
 from keras import ops
 
 from keras_pdp.training import copies, in_place, rebuild, tree
+from keras_pdp.training.attributes import beside_graph
 from keras_pdp.training.compiled import read
 from keras_pdp.training.in_place import Surgery, bare
 from keras_pdp.training.rebuild import Made, Replace
-from keras_pdp.training.slots import attributes, slots
+from keras_pdp.training.slots import held_in, slots
 from keras_pdp.training.wrapper import PDPWrapper
 
 
@@ -119,13 +120,17 @@ class Altered:
 
 def _dress(
     model: keras.Model, plain: keras.Model, replace: Replace, made: Made
-) -> None:
-    """Turns a plain functional model into one of the class of `model`, in place."""
-    own = set(vars(plain))
+) -> keras.Model:
+    """A model of the class of `model` with the graph of a plain functional one.
+
+    The class's own constructor, which would make a graph of its own, does not run.
+    """
     origin = _origin(type(model))
-    _become(plain, origin, _makes_wrappers(model))
-    plain.dtype_policy = model.dtype_policy
-    made[id(model)] = (model, plain)
+    dressed: keras.Model = origin.__new__(origin)
+    functional: Any = type(plain)
+    functional.__init__(dressed, plain.input, plain.output, name=model.name)
+    dressed.dtype_policy = model.dtype_policy
+    made[id(model)] = (model, dressed)
     states: dict[int, Any] = {}
 
     def mapped(value: Any) -> Any:
@@ -143,11 +148,12 @@ def _dress(
             return [mapped(item) for item in value]
         return tuple(map(mapped, value)) if type(value) is tuple else value
 
-    for name, value in attributes(model):
+    for name, value in beside_graph(model):
         # The History of a `fit` knows its model.
-        if name not in own and not isinstance(value, keras.callbacks.Callback):
-            setattr(plain, name, mapped(value))
-    counts = [len(in_place.own_variables(each)) for each in (model, plain)]
+        if not isinstance(value, keras.callbacks.Callback):
+            setattr(dressed, name, mapped(value))
+    _become(dressed, origin, _makes_wrappers(model))
+    counts = [len(in_place.own_variables(each)) for each in (model, dressed)]
     if counts[0] != counts[1]:
         raise ValueError(
             f"No faithful copy of '{model.name}' (a {type(model).__name__}) can be "
@@ -155,6 +161,7 @@ def _dress(
             "in its attributes, lists and dictionaries. Keep all of them there, or use "
             "PDPWrapper(layer) in its definition."
         )
+    return dressed
 
 
 def _transfer(old: keras.Layer, new: keras.Layer) -> None:
@@ -166,13 +173,17 @@ def _transfer(old: keras.Layer, new: keras.Layer) -> None:
 
 def _copy_of_state(state: Any) -> Any:
     if isinstance(state, keras.Variable):
-        return keras.Variable(
+        variable = keras.Variable(
             ops.copy(read(state)),
             trainable=state.trainable,
             dtype=state.dtype,
+            aggregation=state.aggregation,
             name=state.name,
         )
-    copy = type(state).from_config(state.get_config())
+        copies.copy_options(state, variable)
+        return variable
+    known = copies.for_constructor(type(state), state.get_config())
+    copy = type(state).from_config(known)
     if isinstance(state, keras.random.SeedGenerator):
         copy.state.assign(ops.copy(read(state.state)))
     return copy
@@ -193,7 +204,15 @@ def _beside(layer: keras.Layer, replace: Replace, made: Made) -> keras.Layer:
 
 def _config(origin: type[keras.Layer], layer: keras.Layer) -> dict[str, Any]:
     """The layer's configuration as a member of the class, for the constructor."""
-    return copies.for_constructor(origin, origin.get_config(layer))
+    kind = type(layer)
+    # Of the altered class, Keras would not tell the arguments that it has noted for a
+    # class without a `get_config`.
+    object.__setattr__(layer, "__class__", origin)
+    try:
+        config = copies.config_of(layer)
+    finally:
+        object.__setattr__(layer, "__class__", kind)
+    return copies.for_constructor(origin, config)
 
 
 def _makes_wrappers(model: keras.Layer) -> bool:
@@ -203,7 +222,13 @@ def _makes_wrappers(model: keras.Layer) -> bool:
 
 
 def _has_wrappers(layer: keras.Layer) -> bool:
-    return any(isinstance(inner, PDPWrapper) for _, inner in tree.walk(layer))
+    """Whether there are wrappers of which the layer's own configuration can't tell."""
+    inside = [layer]
+    if rebuild.possible(layer) and not rebuild.own_constructor(layer):
+        inside = list(held_in(beside_graph(layer)).values())
+    return any(
+        isinstance(inner, PDPWrapper) for each in inside for _, inner in tree.walk(each)
+    )
 
 
 def _origin(kind: Any) -> Any:
@@ -237,11 +262,14 @@ def _places(root: keras.Layer, prefix: str = "") -> dict[str, keras.Layer]:
     In a graph by number: names that Keras counts up are others in every instance.
     """
     graph = rebuild.possible(root)
-    held = {str(n): x for n, x in enumerate(root.layers)} if graph else slots(root)
+    held = held_in(beside_graph(root)) if graph else slots(root)
+    if graph:
+        held = {str(n): x for n, x in enumerate(root.layers)} | held
+    entered = rebuild.possible if graph else in_place.entered
     found: dict[str, keras.Layer] = {}
     for name, layer in held.items():
         place = f"{prefix}{name}"
-        if in_place.entered(layer):
+        if entered(layer):
             found |= _places(layer, f"{place}/")
         else:
             found[place] = layer

@@ -167,6 +167,7 @@ class PDPCallback(keras.callbacks.Callback):
         # A copy of the counts in the variables, so that a step in which nothing changes
         # touches no device. Read anew in every epoch: checkpoints may be restored.
         self._pruned: dict[str, int] | None = None
+        self._closing: bool | None = None
         self._hardness: dict[str, float] = {}
         self._targets: dict[str, int] = {}
         # Of the variables, those of `_hardness` with the scales that follow channels,
@@ -249,10 +250,10 @@ class PDPCallback(keras.callbacks.Callback):
             position = Position(epoch=done, step=done, epochs=1)
         if position.epoch < self._last_epoch:
             # Whoever goes back has restored a checkpoint: what it holds counts.
-            self._pruned, self._frozen = None, False
+            self._forget()
         self._last_epoch = position.epoch
         self._fraction = schedules.fraction_at(self.schedule, position)
-        if self._fraction <= 0.0:
+        if self._fraction <= 0.0 and not self._goes_on():
             return
         if self._pruned is None and not self._begin():
             return
@@ -289,7 +290,7 @@ class PDPCallback(keras.callbacks.Callback):
             for wrapper in self._wrappers.values()
         )
         self._check_order()
-        self._pruned = None
+        self._pruned, self._closing = None, None
         self._coupling, self._followed = None, False
         for wrapper in self._wrappers.values():
             wrapper.driven = True
@@ -307,14 +308,16 @@ class PDPCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._clock.begin_epoch(epoch)
-        self._pruned, self._frozen = None, False
+        self._forget()
         self.update(self._clock.now)
         if epoch and not self._clock.knows_steps:
             self._warn_if_it_stands_still()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        # Not before: what is trainable may change as late as when an epoch begins.
-        optimizer_state.build(self.model)
+        # Not on JAX, where to read `model` is to put its whole state into variables.
+        if keras.backend.backend() == "tensorflow":
+            # Not before: what is trainable may change as late as when an epoch begins.
+            optimizer_state.build(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if threading.get_ident() != self._thread:
@@ -347,6 +350,25 @@ class PDPCallback(keras.callbacks.Callback):
                 "(`start_from_epoch`).",
                 stacklevel=2,
             )
+
+    def _forget(self) -> None:
+        """The variables may hold something else."""
+        self._pruned, self._closing, self._frozen = None, None, False
+
+    def _goes_on(self) -> bool:
+        """Whether an earlier run has closed channels, whose gates follow the weights.
+
+        Before the ramp of this one as well: they are computed here, not in the layers.
+        """
+        if self._closing is None:
+            kernels = budget.kernels_of(self._wrappers).values()
+            channels = [k for k in kernels if isinstance(k, PrunedChannels)]
+            if channels:
+                self._sync()
+            self._closing = all(k.has_target for k in kernels) and any(
+                number(k.pruned) for k in channels
+            )
+        return self._closing
 
     def _begin(self) -> bool:
         """Shares the budget out, where that is still to do; False if it is too early.

@@ -266,7 +266,8 @@ def _candidate(
 def _steps(plan: Plan, price: Price, none: list[int]) -> list[float]:
     """What each group saves by the fewest channels that it may lose."""
     fewest = [
-        min(filter(None, map(group.allowed, range(1, group.channels + 1))), default=0)
+        # It never falls: the first is the fewest.
+        next(filter(None, map(group.allowed, range(1, group.channels + 1))), 0)
         for group in plan.groups
     ]
     return _savings(price, none, fewest)

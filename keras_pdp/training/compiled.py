@@ -8,6 +8,7 @@ the calls outside of one. On PyTorch it runs as it is.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -217,7 +218,9 @@ def _compiled(
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(bound, jit_compile=True, autograph=False)
+        # Its plugin for Apple's GPUs has no XLA.
+        apple = sys.platform == "darwin" and tf.config.list_physical_devices("GPU")
+        return tf.function(bound, jit_compile=not apple, autograph=False)
     if keras.backend.backend() == "jax":
         import jax
 

@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from keras_pdp.training import tree
+from keras_pdp.training.attributes import attributes
 from keras_pdp.training.compiled import number, read
-from keras_pdp.training.slots import attributes
 from keras_pdp.training.wrapper import PDPWrapper
 
 Transfer = Callable[[keras.Layer, keras.Layer], None]
@@ -22,6 +22,10 @@ _WITH_TABLES = (
     keras.layers.StringLookup,
     keras.layers.TextVectorization,
 )
+
+# The arguments of Keras's layers that may be functions of the user's.
+_ACTIVATIONS = ("activation", "recurrent_activation")
+_SEED_STATE = "seed_generator_state"
 
 # What Keras puts into every configuration, even where the constructor takes none of it.
 _COMMON = ("name", "trainable", "dtype")
@@ -40,11 +44,9 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
         config.setdefault("name", layer.name)
     if isinstance(layer, keras.layers.Lambda):
         return _copy_of_lambda(layer, config)
-    activation = getattr(layer, "activation", None)
-    if getattr(activation, "__name__", "") == "<lambda>":
-        copy = type(layer).from_config({**config, "activation": "linear"})
-        copy.activation = activation
-        return copy
+    # By its name a function may not be found, or another one that has it.
+    lost = [name for name, f in _functions(layer).items() if not _is_found_again(f)]
+    config |= {name: "linear" for name in lost if name in config}
     known = for_constructor(type(layer), config)
     try:
         copy = type(layer).from_config(known)
@@ -59,6 +61,11 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
         copy.name = config.get("name", layer.name)
     if "dtype" in config and "dtype" not in known:
         copy.dtype_policy = keras.dtype_policies.get(config["dtype"])
+    # Not strictly: some layers make what is inside of them when they are built.
+    for one, other in _inside(layer, copy, strict=False):
+        if type(one) is type(other):
+            for name, function in _functions(one).items():
+                setattr(other, name, function)
     return copy
 
 
@@ -75,7 +82,26 @@ def config_of(layer: keras.Layer) -> dict[str, Any]:
     return config
 
 
-def for_constructor(kind: type[keras.Layer], config: dict[str, Any]) -> dict[str, Any]:
+def _functions(layer: keras.Layer) -> dict[str, Any]:
+    """The activations that are functions."""
+    held = {name: vars(layer).get(name) for name in _ACTIVATIONS}
+    return {
+        name: value
+        for name, value in held.items()
+        if callable(value) and not isinstance(value, keras.Layer)
+    }
+
+
+def _is_found_again(function: Any) -> bool:
+    """Whether Keras finds the very same by what it writes into a configuration."""
+    try:
+        written = keras.activations.serialize(function)
+        return keras.activations.get(written) is function
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def for_constructor(kind: type[Any], config: dict[str, Any]) -> dict[str, Any]:
     """A configuration without what Keras adds and the constructor does not take."""
     if _takes_rest(kind):
         return config
@@ -112,14 +138,47 @@ def copy_state(old: keras.Layer, new: keras.Layer) -> None:
             values |= kernel.stripped(values, number(old.frozen))
     source = old.layer.variables if strips else old.variables
     target = new.layer.variables if wraps else new.variables
-    for variable, to in zip(source, target, strict=True):
+    for variable, to in _paired(old, source, target):
         # A copy: some backends would share the tensor between the two models.
         to.assign(ops.copy(values[id(variable)]))
-        if to.trainable != variable.trainable:
-            to.trainable = variable.trainable
+        copy_options(variable, to)
     for one, other in _inside(old, new):
         if not of_keras(type(one)):
             copy_settings(one, other)
+
+
+def _paired(
+    layer: keras.Layer, source: list[keras.Variable], target: list[keras.Variable]
+) -> Iterable[tuple[keras.Variable, keras.Variable]]:
+    if len(source) != len(target):
+        # A dropout whose rate has been set to 0 since has no use for a seed.
+        source, target = (
+            [v for v in each if v.name != _SEED_STATE] for each in (source, target)
+        )
+    if len(source) != len(target):
+        raise ValueError(
+            f"No faithful copy of '{layer.name}' (a {type(layer).__name__}) can be "
+            f"made: it has {len(source)} variables, and made again from its "
+            f"configuration {len(target)}. Was an attribute changed after it was built?"
+        )
+    return zip(source, target, strict=True)
+
+
+def copy_options(old: keras.Variable, new: keras.Variable) -> None:
+    """What has been set on a variable itself: nothing else has an effect once built."""
+    if new.trainable != old.trainable:
+        new.trainable = old.trainable
+    for name in ("regularizer", "constraint"):
+        value = getattr(old, name, None)
+        if value is not None or getattr(new, name, None) is not None:
+            setattr(new, name, value)
+
+
+def copy_data(old: keras.Layer, new: keras.Layer, known: set[str]) -> None:
+    """The data that a user has put into attributes, which are none of the known."""
+    for name, value in attributes(old):
+        if name not in known and name[0] != "_" and _is_data(value):
+            setattr(new, name, _own_copy(value))
 
 
 def copy_settings(old: keras.Layer, new: keras.Layer) -> None:
@@ -158,17 +217,17 @@ def _own_copy(data: Any) -> Any:
 
 
 def _inside(
-    old: keras.Layer, new: keras.Layer
+    old: keras.Layer, new: keras.Layer, strict: bool = True
 ) -> Iterable[tuple[keras.Layer, keras.Layer]]:
     """The layers in two of the same configuration side by side, without wrappers."""
     inner = [
         [x for _, x in tree.walk(layer) if not isinstance(x, PDPWrapper)]
         for layer in (old, new)
     ]
-    return zip(*inner, strict=True)
+    return zip(*inner, strict=strict)
 
 
-def _takes_rest(kind: type[keras.Layer]) -> bool:
+def _takes_rest(kind: type[Any]) -> bool:
     parameters = inspect.signature(kind.__init__).parameters.values()
     return any(p.kind is p.VAR_KEYWORD for p in parameters)
 

@@ -8,15 +8,16 @@ the shapes of the first. Where that would not give the same model, it is refused
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import keras
 from keras import ops
 
 from keras_pdp.training import copies, rebuild, tree, trial
+from keras_pdp.training.attributes import attributes
 from keras_pdp.training.compiled import read
 from keras_pdp.training.rebuild import Dress, Made, Replace
-from keras_pdp.training.slots import attributes, out_of_reach, put, retire, slots
+from keras_pdp.training.slots import out_of_reach, put, retire, slots
 from keras_pdp.training.trial import Inputs
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -158,15 +159,20 @@ def _new(
     else:
         new = surgery.replace(layer)
         plain = not any(isinstance(x, PDPWrapper) for x in (layer, mine, new))
-        if plain and _settings(layer) == _settings(mine):
+        if plain and _same_settings(layer, mine):
             mine.name = layer.name
             new = mine
     made[id(layer)] = (layer, new)
     return new
 
 
-def _settings(layer: keras.Layer) -> dict[str, Any]:
-    return {k: v for k, v in layer.get_config().items() if k != "name"}
+def _same_settings(one: keras.Layer, other: keras.Layer) -> bool:
+    settings = [
+        # As Keras writes them: arrays have no truth when they are compared.
+        keras.saving.serialize_keras_object({**layer.get_config(), "name": ""})
+        for layer in (one, other)
+    ]
+    return bool(settings[0] == settings[1])
 
 
 def _copy_settings(old: keras.Layer, new: keras.Layer) -> None:
@@ -264,7 +270,7 @@ def _copy_own(old: keras.Layer, new: keras.Layer) -> None:
         _refuse(old, f"its copy has weights of {shapes[1]} rather than {shapes[0]}")
     for variable, to in zip(ours, theirs, strict=True):
         to.assign(ops.copy(read(variable)))
-        to.trainable = variable.trainable
+        copies.copy_options(variable, to)
     if new.trainable != old.trainable:
         flags = [(layer, layer.trainable) for _, layer in tree.walk(new)][1:]
         new.trainable = old.trainable

@@ -68,7 +68,7 @@ def soft(
     Returns:
         The kernel, the threshold, and the slope where it `keeps_slope`.
     """
-    pools = granularity.sizes(layout.shape(tuple(w.shape))).shape[0]
+    pools = mask.pools(granularity, layout.shape(tuple(w.shape)))
     few = keeps_slope(w, granularity)
 
     def known(masked: Tensor, slope: Callable[[], Tensor]) -> tuple[Tensor, ...]:

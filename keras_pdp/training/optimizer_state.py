@@ -14,14 +14,12 @@ def build(model: keras.Model) -> None:
     the first step as well, and bring the second trace back; objects of
     `keras.metrics` do not.
 
-    Nothing is done on other backends, for a model with a `train_step` of its own, which
-    may apply more or less than the model's weights, or none by this optimizer, and for
-    one whose layers are not all built.
+    Nothing is done for a model with a `train_step` of its own, which may apply more or
+    less than the model's weights, or none by this optimizer, and for one whose layers
+    are not all built.
     """
     optimizer = model.optimizer
     if optimizer is None or optimizer.built:
-        return
-    if keras.backend.backend() != "tensorflow":
         return
     if type(model).train_step is not keras.Model.train_step:
         return

@@ -6,7 +6,7 @@ calls to a shared layer and every option that Keras knows stay as they were, whi
 `keras.models.clone_model` does not keep (it renames inputs and reorders calls).
 """
 
-import functools
+import types
 import warnings
 import weakref
 from collections.abc import Callable
@@ -16,14 +16,28 @@ import keras
 
 from keras_pdp.channels.graph import first_call
 from keras_pdp.training import tree
-from keras_pdp.training.copies import Transfer, carry_over, config_of, of_keras
+from keras_pdp.training.attributes import a_functional_model
+from keras_pdp.training.copies import (
+    Transfer,
+    carry_over,
+    config_of,
+    copy_data,
+    of_keras,
+)
 
 Replace = Callable[[keras.Layer], keras.Layer]
 Describe = Callable[[keras.Model, dict[str, Any]], dict[str, Any]]
 Enter = Callable[[keras.Layer], bool]
 # Old layers with their new ones, by the ids of the old.
 Made = dict[int, tuple[keras.Layer, keras.Layer]]
-Dress = Callable[[keras.Model, keras.Model, Replace, Made], None]
+Dress = Callable[[keras.Model, keras.Model, Replace, Made], keras.Model]
+
+# What Keras finds again by the name of its class.
+_DESCRIBED = (
+    keras.Initializer,
+    keras.constraints.Constraint,
+    keras.regularizers.Regularizer,
+)
 
 # How often new layers have been called while graphs were built.
 _CALLS: weakref.WeakKeyDictionary[keras.Layer, int] = weakref.WeakKeyDictionary()
@@ -58,9 +72,10 @@ def rebuilt(
             to leaving it as it is.
         enter: Whether a nested layer is a model to rebuild, rather than a layer to
             replace. Defaults to all that are `possible`.
-        dress: Makes the plain functional model that takes the place of one whose
-            class has a constructor of its own into one of that class, in place.
-            Defaults to refusing such models.
+        dress: Makes of the plain functional model that takes the place of one of a
+            class of its own one of that class, with all that it holds. Defaults to
+            leaving that to Keras, and to refusing a class with a constructor of its
+            own.
 
     Returns:
         A new model of the same class, compiled as the old one is.
@@ -75,11 +90,27 @@ def rebuilt(
 
 
 def classes_of(model: keras.Layer) -> Any:
-    """A scope in which Keras knows the classes that the user did not register."""
+    """A scope in which Keras knows what the user did not register.
+
+    The classes of layers, and of what their attributes hold: regularizers, constraints,
+    initializers, and functions.
+    """
+    kinds: set[Any] = set()
+    for _, layer in tree.walk(model):
+        kinds.add(type(layer))
+        for value in vars(layer).values():
+            if isinstance(value, types.FunctionType):
+                kinds.add(value)
+            elif isinstance(value, _DESCRIBED):
+                kinds.add(type(value))
     # Keras's own stay out: keras.ops has functions of the same names (Add, Multiply).
-    kinds = {type(layer) for _, layer in tree.walk(model)}
     own = {kind.__name__: kind for kind in kinds if not of_keras(kind)}
     return keras.saving.custom_object_scope(own)
+
+
+def of_own_class(model: keras.Model) -> bool:
+    """Whether it is not just a Sequential or functional model, but a class of those."""
+    return type(model) not in (keras.Sequential, type(a_functional_model()))
 
 
 def own_constructor(model: keras.Model) -> bool:
@@ -87,7 +118,7 @@ def own_constructor(model: keras.Model) -> bool:
 
     Keras can't give such a class other layers, whatever its configuration says.
     """
-    if type(model) in (keras.Sequential, type(_a_functional_model())):
+    if not of_own_class(model):
         return False
     if isinstance(model, keras.Sequential):
         if type(model).__init__ is keras.Sequential.__init__:
@@ -102,12 +133,6 @@ def own_constructor(model: keras.Model) -> bool:
         return True
 
 
-@functools.cache
-def _a_functional_model() -> keras.Model:
-    inputs = keras.Input((1,))
-    return keras.Model(inputs, keras.layers.Identity()(inputs))
-
-
 def graph_of(
     model: keras.Model,
     replace: Replace,
@@ -117,18 +142,21 @@ def graph_of(
     dress: Dress | None = None,
 ) -> keras.Model:
     """As `rebuilt`, but without the weights; the pairs of layers go into `made`."""
-    if own_constructor(model):
-        if dress is None or isinstance(model, keras.Sequential):
-            raise ValueError(
-                f"'{model.name}' is a {type(model).__name__}, a model with a "
-                "constructor and configuration of its own, in which layers can't be "
-                "replaced. Use PDPWrapper(layer) in its definition, or a plain "
-                "keras.Model(model.input, model.output) in its place."
-            )
+    can_dress = dress is not None and not isinstance(model, keras.Sequential)
+    if own_constructor(model) and not can_dress:
+        raise ValueError(
+            f"'{model.name}' is a {type(model).__name__}, a model with a "
+            "constructor and configuration of its own, in which layers can't be "
+            "replaced. Use PDPWrapper(layer) in its definition, or a plain "
+            "keras.Model(model.input, model.output) in its place."
+        )
+    if dress is not None and can_dress and of_own_class(model):
         graph = keras.Model(model.input, model.output, name=model.name)
         plain = graph_of(graph, replace, made, describe, enter, dress)
-        dress(model, plain, replace, made)
-        return plain
+        dressed = dress(model, plain, replace, made)
+        if not model.trainable:
+            dressed.trainable = False
+        return dressed
     config = describe(model, config_of(model))
     new_layers: dict[str, keras.Layer] = {}
 
@@ -159,13 +187,19 @@ def graph_of(
     entries = zip(config["layers"], _layers_of(model, config["layers"]), strict=True)
     config = {**config, "layers": [reference(*entry) for entry in entries]}
     config = _after_earlier_calls(config, new_layers, _shifts(model, new_layers))
+    # A Sequential model with an input calls all its layers for each one that it gets.
+    left = sum(x.get("class_name") == _REFERENCE for x in config["layers"])
+    left = left if len(config["layers"]) > left else 1
     for entry in config["layers"]:
         if entry.get("class_name") == _REFERENCE:
             new = new_layers[entry["config"]["name"]]
-            # In a Sequential model every layer is called once.
-            _CALLS[new] = _CALLS.get(new, 0) + len(entry.get("inbound_nodes", "1"))
+            calls = len(entry["inbound_nodes"]) if "inbound_nodes" in entry else left
+            _CALLS[new] = _CALLS.get(new, 0) + calls
+            left = max(left - 1, 1)
     custom = {_REFERENCE: Reference}
     result = type(model).from_config(config, custom_objects=custom)
+    if not of_own_class(model):
+        copy_data(model, result, known=set(vars(result)))
     if not model.trainable:
         result.trainable = False
     return result

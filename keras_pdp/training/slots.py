@@ -5,14 +5,14 @@ set, a closure or an object of another kind is none: what is held there can't be
 replaced.
 """
 
-import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 
 from keras_pdp.training import tree
+from keras_pdp.training.attributes import attributes
 
 Swap = dict[int, keras.Layer]
 
@@ -27,9 +27,14 @@ def slots(owner: keras.Layer) -> dict[str, keras.Layer]:
         In the order in which the attributes were first set. A layer that is held at
         several places is there several times.
     """
+    return held_in(attributes(owner))
+
+
+def held_in(values: Iterable[tuple[str, Any]]) -> dict[str, keras.Layer]:
+    """The layers in some values, by the values' names and the places in them."""
     return {
         "/".join(map(str, (name, *path))): layer
-        for name, value in attributes(owner)
+        for name, value in values
         for path, layer in _held(value)
     }
 
@@ -92,34 +97,6 @@ def retire(layer: keras.Layer, owner: keras.Layer, place: str) -> None:
         )
 
     object.__setattr__(layer, "call", call)
-
-
-def attributes(owner: keras.Layer) -> list[tuple[str, Any]]:
-    """What the owner's class keeps in an owner, without what Keras keeps there."""
-    own = _keras_names(isinstance(owner, keras.Model))
-    held = dict(vars(owner))
-    if hasattr(owner, "named_children"):
-        held |= _modules(owner)
-    return [(name, value) for name, value in held.items() if name not in own]
-
-
-def _modules(owner: keras.Layer) -> dict[str, Any]:
-    """Where PyTorch keeps the layers in attributes, those of two names twice."""
-    every = owner.named_modules(remove_duplicate=False)
-    return {name: module for name, module in every if name and "." not in name}
-
-
-@functools.cache
-def _keras_names(model: bool) -> frozenset[str]:
-    """The attributes in which Keras and its backends keep what a layer holds."""
-    owner = keras.Model() if model else keras.Layer()
-    if model:
-        owner.compile("sgd", "mse")
-    owner.held = keras.Layer()  # some come with the first layer
-    names = set(vars(owner))
-    if hasattr(owner, "named_children"):
-        names |= _modules(owner).keys()
-    return frozenset(names) - {"held"}
 
 
 def _held(value: Any) -> Iterator[tuple[tuple[Any, ...], keras.Layer]]:

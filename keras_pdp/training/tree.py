@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_pdp.training.attributes import beside_graph
+
 
 def walk(layer: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
     """Yields every layer once, the argument first, with a name that says where it is.
@@ -19,9 +21,10 @@ def walk(layer: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Laye
 
 def children(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside a layer, in a stable order, each once."""
-    held = (
-        layer.layers if isinstance(layer, keras.Model) else list(vars(layer).values())
-    )
+    held: list[Any] = list(vars(layer).values())
+    if isinstance(layer, keras.Model):
+        # Those beside a functional model's graph are for a training step of its class.
+        held = [layer.layers, [value for _, value in beside_graph(layer)]]
     unique = {id(child): child for child in _layers_in(held) if child is not layer}
     return list(unique.values())
 

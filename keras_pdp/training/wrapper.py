@@ -100,6 +100,8 @@ class PDPWrapper(keras.layers.Layer):
         kwargs.setdefault("name", layer.name)
         super().__init__(dtype="float32", autocast=False, **kwargs)
         self.layer = layer
+        if not self.trainable:
+            layer.trainable = False  # a model asks its variables, not the wrapper
         self.granularity = Unstructured() if granularity is None else granularity
         if temperature is None:
             temperature = temperatures.default(self.granularity)

@@ -1,10 +1,14 @@
 """Loops of one's own on JAX: `stateless_call`, `stateless_apply`, one compiled step."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import keras
 import numpy as np
 
-from keras_pdp import PDPCallback
+from keras_pdp import Linear, PDPCallback
 from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
 
 
@@ -80,3 +84,39 @@ def test_a_train_step_of_ones_own(tmp_path):
         X, Y, epochs=STEPS, verbose=0, callbacks=[PDPCallback(SPARSITY)]
     ).history["own"]
     assert_trained(model, np.asarray(losses), tmp_path)
+
+
+def test_no_batch_brings_the_state_back_before_pruning_begins(monkeypatch):
+    """Which Keras warns of: every weight and moment would be assigned each time."""
+    synced = []
+    original = keras.Model.jax_state_sync
+    monkeypatch.setattr(
+        keras.Model,
+        "jax_state_sync",
+        lambda self: (synced.append(1), original(self))[1],
+    )
+    counts = []
+    for batch in (32, 4):
+        model = net()
+        model.compile("adam", "mse")
+        synced.clear()
+        late = PDPCallback(SPARSITY, schedule=Linear(0.99, 1.0), freeze_at=None)
+        model.fit(X, Y, batch, epochs=1, verbose=0, shuffle=False, callbacks=[late])
+        counts.append(len(synced))
+    assert counts[0] == counts[1]
+
+
+def test_integers_of_64_bits():
+    """Where JAX has them, it sums in them: the search takes 32."""
+    code = """
+import keras, numpy as np
+from keras_pdp import PDPWrapper, PDPCallback, sparsity_report
+layer = PDPWrapper(keras.layers.Dense(1024))
+model = keras.Sequential([keras.Input((512,)), layer])
+model.compile("sgd", "mse")
+x, y = np.ones((4, 512)), np.ones((4, 1024))
+model.fit(x, y, epochs=4, verbose=0, callbacks=[PDPCallback(0.5)])
+assert sparsity_report(model).sparsity == 0.5
+"""
+    environment = {**os.environ, "JAX_ENABLE_X64": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

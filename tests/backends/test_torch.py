@@ -6,7 +6,17 @@ import pytest
 import torch
 from keras import layers, ops
 
-from keras_pdp import PDPCallback, pruned_layers, sparsity_report, strip, wrap
+from keras_pdp import (
+    Block,
+    Channel,
+    NofM,
+    PDPCallback,
+    PDPWrapper,
+    pruned_layers,
+    sparsity_report,
+    strip,
+    wrap,
+)
 from tests.backends.loops import SPARSITY, STEPS, X, Y, assert_trained, net
 
 
@@ -75,3 +85,25 @@ def test_a_subclassed_model_is_wrapped_and_stripped():
         ops.convert_to_numpy(stripped(X)), ops.convert_to_numpy(wrapped(X))
     )
     assert sparsity_report(stripped).sparsity == pytest.approx(SPARSITY, abs=0.01)
+
+
+@pytest.mark.parametrize("granularity", [NofM(2, 4), Block((4, 1)), Channel()])
+def test_a_step_does_not_ask_again_how_a_kernel_is_cut(granularity, monkeypatch):
+    """PyTorch traces nothing: in numpy that would be several passes over a kernel."""
+    asked = []
+    kind = type(granularity)
+    original = kind.sizes
+    monkeypatch.setattr(
+        kind, "sizes", lambda *args: (asked.append(1), original(*args))[1]
+    )
+    wrapper = PDPWrapper(layers.Dense(6), granularity)
+    model = keras.Sequential([keras.Input((12,)), wrapper, layers.Dense(1)])
+    pdp = PDPCallback(None if isinstance(granularity, NofM) else 0.5)
+    pdp.set_model(model)
+    x = ops.ones((2, 12))
+    for position in (0.0, 0.2, 1.0):
+        pdp.update(position)
+        model(x, training=True).sum().backward()
+        asked.clear()
+        model(x, training=True).sum().backward()
+        assert not asked

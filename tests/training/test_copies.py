@@ -194,3 +194,126 @@ def restless():
 def test_a_copy_that_could_not_be_compared_is_said(make, why):
     with pytest.warns(UserWarning, match=f"without being compared.*{why}"):
         wrap(make())
+
+
+def gelu(x):
+    """Not the one that Keras has by this name."""
+    return ops.sigmoid(3.0 * x) * x
+
+
+def fifth(x):
+    return ops.leaky_relu(x, 0.2)
+
+
+class Gated(layers.Layer):
+    """Has an activation that its constructor does not take, in it and in a layer."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = lambda x: 2.0 * x
+        self.inner = layers.Dense(6, gelu)
+
+    def call(self, x):
+        return self.activation(self.inner(x))
+
+
+ACTIVE = {
+    "of keras.ops": lambda: layers.Dense(6, ops.gelu),
+    "own, by a name of Keras": lambda: layers.Dense(6, gelu),
+    "own": lambda: layers.Dense(6, fifth),
+    "layer": lambda: layers.Activation(gelu),
+    "own layer": Gated,
+    "recurrent": lambda: keras.Sequential(
+        [
+            layers.Reshape((2, 3)),
+            layers.LSTM(6, activation=fifth, recurrent_activation=gelu),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("make", ACTIVE.values(), ids=ACTIVE)
+def test_activations_are_the_same_functions(make):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(2)(make()(inputs)))
+    wrapped = wrap(model)
+    compare.assert_array_equal(wrapped(X), model(X))
+    compare.assert_array_equal(strip(wrapped)(X), model(X))
+
+
+class Sixth(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return ops.sum(x) / 6.0
+
+    def get_config(self):
+        return {}
+
+
+class Halved(keras.constraints.Constraint):
+    def __call__(self, w):
+        return w / 2.0
+
+
+def test_regularizers_and_constraints_of_the_users_own():
+    layer = layers.Dense(4, kernel_regularizer=Sixth(), bias_constraint=Halved())
+    model = keras.Sequential([keras.Input((6,)), layer])
+    wrapped = wrap(model)
+    compare.assert_array_equal(wrapped.losses[0], model.losses[0])
+    assert isinstance(strip(wrapped).layers[0].bias.constraint, Halved)
+
+
+@each_kind
+def test_a_regularizer_that_was_set_on_a_variable_is_copied(make):
+    model = make()
+    block_of(model).first.kernel.regularizer = keras.regularizers.L2(0.5)
+    wrapped = wrap(model)
+    for copy in (wrapped, strip(wrapped)):
+        compare.assert_array_equal(copy.losses[0], model.losses[0])
+
+
+def test_a_dropout_that_has_been_turned_off():
+    drop = layers.Dropout(0.5)
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4), drop])
+    drop.rate = 0.0
+    wrapped = wrap(model)
+    assert wrapped.layers[1].rate == 0.0
+    compare.assert_array_equal(strip(wrapped)(X), model(X))
+
+
+class Factors(layers.Layer):
+    """Tells an array in its configuration."""
+
+    def __init__(self, factors, **kwargs):
+        super().__init__(**kwargs)
+        self.factors = np.asarray(factors, "float32")
+
+    def call(self, x):
+        return x * self.factors
+
+    def get_config(self):
+        return {**super().get_config(), "factors": self.factors}
+
+
+def test_an_array_in_a_configuration():
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.factors, self.out = Factors(np.arange(6.0)), layers.Dense(2)
+
+        def call(self, x):
+            return self.out(self.factors(x))
+
+    model = Scaled()
+    model(X)
+    compare.assert_array_equal(wrap(model)(X), model(X))
+
+
+def test_a_layer_of_a_sequential_model_that_the_graph_around_it_calls_too():
+    parts = [layers.Dense(6, name="one"), layers.Dense(6, name="two")]
+    encoder = keras.Sequential([keras.Input((6,)), *parts])
+    inputs = keras.Input((6,))
+    for layer in parts:
+        model = keras.Model(inputs, layer(encoder(inputs)))
+        wrapped = wrap(model)
+        compare.assert_array_equal(wrapped(X), model(X))
+        compare.assert_array_equal(strip(wrapped)(X), model(X))

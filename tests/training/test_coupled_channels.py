@@ -765,3 +765,21 @@ def test_groups_that_have_a_goal_keep_it():
     assert shares["old0/kernel"] == shares["old1/kernel"] == before / 8
     callback.allocate()
     assert goal(free_groups(second)[1]) == goal(new)
+
+
+def test_gates_follow_the_weights_before_the_ramp_of_a_second_run():
+    model = wrap(residual(), Channel())
+    set_up(model)
+    kernels = [k for w in pruned_layers(model) for k in w.gated if hasattr(k, "margin")]
+    before = [ops.convert_to_numpy(kernel.margin).copy() for kernel in kernels]
+    for kernel in kernels:
+        noise = np.random.default_rng(0).normal(1.0, 0.02, kernel.variable.shape)
+        kernel.variable.assign(kernel.variable * noise.astype("float32"))
+    again = PDPCallback(0.5, schedule=Linear(0.5, 1.0), freeze_at=None)
+    again.set_model(model)
+    again.update(0.0)
+    early = [ops.convert_to_numpy(kernel.margin).copy() for kernel in kernels]
+    assert any(np.abs(a - b).max() > 0.0 for a, b in zip(before, early, strict=True))
+    again.update(0.5)
+    for kernel, margin in zip(kernels, early, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(kernel.margin), margin)

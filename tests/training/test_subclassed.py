@@ -136,6 +136,83 @@ class Wide(keras.Model):
         return super().compute_loss(*args, **kwargs)
 
 
+class Beside(keras.Model):
+    """A functional one that trains a second head, which is not in its graph."""
+
+    def __init__(self, units):
+        inputs = keras.Input((6,))
+        outputs = layers.Dense(1, name="out")(layers.Dense(units, "relu")(inputs))
+        super().__init__(inputs, outputs)
+        self.units = units
+        self.heads = {"second": layers.Dense(1, name="second")}
+        self.heads["second"].build((None, 6))
+
+    def get_config(self):
+        return {"units": self.units}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
+        second = ops.mean(ops.square(self.heads["second"](x) - y))
+        return super().compute_loss(x, y, y_pred, *args, **kwargs) + second
+
+
+class AsItComes(keras.Model):
+    """A functional one whose constructor takes the graph, as that of Keras does."""
+
+    def __init__(self, *args, temperature=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.temperature = temperature
+        self.projector = layers.Dense(3, name="projector")
+        self.projector.build((None, 6))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
+        aside = ops.mean(ops.square(self.projector(x))) / self.temperature
+        return super().compute_loss(x, y, y_pred, *args, **kwargs) + aside
+
+
+def as_it_comes():
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(8, "relu", name="hidden")(inputs)
+    outputs = layers.Dense(1, name="out")(hidden)
+    return AsItComes(inputs, outputs, temperature=4.0)
+
+
+class Doubled(keras.Model):
+    """A functional one that computes more than its graph, by a plain signature."""
+
+    def __init__(self, units=8):
+        inputs = keras.Input((6,))
+        super().__init__(inputs, layers.Dense(1)(layers.Dense(units)(inputs)))
+        self.units = units
+
+    def get_config(self):
+        return {"units": self.units}
+
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+class NoConfig(keras.Model):
+    """Keras notes the arguments of a class that tells no configuration."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.out = layers.Dense(units, "relu"), layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.hidden(inputs))
+
+
+class ChainInGraph(keras.Model):
+    """A subclassed model in a graph in a subclassed model."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = keras.Sequential([Chain(), layers.Dense(1, name="top")])
+
+    def call(self, inputs):
+        return self.body(inputs)
+
+
 class Unnamed(keras.Model):
     """In graphs, layers whose names Keras counts up from one instance to the next."""
 
@@ -179,12 +256,18 @@ MODELS = {
     "shared": lambda: built(Shared()),
     "own build": lambda: built(OwnBuild()),
     "functional": lambda: Wide(8),
+    "beside the graph": lambda: Beside(8),
+    "graph as an argument": as_it_comes,
+    "own call": Doubled,
+    "no configuration": lambda: built(NoConfig()),
+    "chain in a graph": lambda: built(ChainInGraph()),
     "unnamed": lambda: built(Unnamed()),
     "unnamed graph": UnnamedGraph,
     "functional in functional": functional_in_functional,
 }
 CLASSES = {c.__name__: c for c in (Chain, Held, Nested, Shared, OwnBuild, Wide)}
-CLASSES |= {"Block": Block, "Unnamed": Unnamed, "UnnamedGraph": UnnamedGraph}
+CLASSES |= {c.__name__: c for c in (Block, Beside, Unnamed, UnnamedGraph, AsItComes)}
+CLASSES |= {c.__name__: c for c in (Doubled, NoConfig, ChainInGraph)}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -617,3 +700,93 @@ def test_two_models_with_an_optimizer_each():
             plain.predict(X, verbose=0), each.predict(X, verbose=0)
         )
     assert zeros == round(0.7 * 144)  # one budget over both
+
+
+def test_what_is_beside_a_graph_is_pruned_with_the_budget():
+    for model in (Beside(8), as_it_comes()):
+        wrapped = wrap(model)
+        assert len(pruned_layers(wrapped)) == 3
+        wrapped.compile("adam", "mse")
+        wrapped.fit(X, Y, epochs=3, verbose=0, callbacks=[PDPCallback(0.5)])
+        kernels = [w.layer.kernel for w in pruned_layers(strip(wrapped))]
+        assert kernels == []
+        report = sparsity_report(wrapped)
+        assert report.zeros == round(0.5 * sum(t.size for t in report.tensors))
+
+
+def test_what_a_class_keeps_beside_a_graph_that_it_is_given_is_copied():
+    model = as_it_comes()
+    model.alpha = 0.5
+    for copy in (wrap(model), strip(wrap(model))):
+        assert (copy.temperature, copy.alpha) == (4.0, 0.5)
+        layer = getattr(copy.projector, "layer", copy.projector)
+        compare.assert_array_equal(layer.kernel, model.projector.kernel)
+        assert layer is not model.projector
+        assert len(copy.trainable_variables) == len(model.trainable_variables)
+
+
+def test_data_that_a_user_put_into_a_plain_model_is_copied():
+    inputs = keras.Input((6,))
+    graph = keras.Model(inputs, layers.Dense(1)(inputs))
+    for model in (graph, keras.Sequential([inputs, layers.Dense(1)])):
+        model.classes = ["yes", "no"]
+        wrapped = wrap(model)
+        assert wrapped.classes == model.classes
+        assert wrapped.classes is not model.classes
+
+
+def test_arguments_that_keras_has_noted_stay(tmp_path):
+    wrapped = wrap(built(NoConfig()))
+    wrapped.compile("adam", "mse")
+    wrapped.fit(X, Y, epochs=2, verbose=0, callbacks=[PDPCallback(0.5)])
+    stripped = strip(wrap(strip(wrapped)))
+    assert stripped.get_config()["units"] == 4
+    stripped.save(tmp_path / "stripped.keras")
+    with keras.saving.custom_object_scope(CLASSES):
+        again = keras.models.load_model(tmp_path / "stripped.keras")
+    compare.assert_array_equal(again(X), stripped(X))
+
+
+def test_arguments_that_keras_has_noted_wrongly():
+    """Of a model's class without `get_config` it notes the defaults, not what is given.
+
+    So in Keras 3.15, which can't load a file of such a model. The layers are those of
+    the model all the same.
+    """
+    model = built(NoConfig(16))
+    assert model.get_config()["units"] == 4
+    wrapped = wrap(model)
+    compare.assert_array_equal(wrapped(X), model(X))
+    compare.assert_array_equal(strip(wrapped)(X), model(X))
+
+
+def test_regularizers_and_constraints_of_own_variables_stay():
+    class Gained(Doubled):
+        def __init__(self, units=8):
+            super().__init__(units)
+            self.gain = self.add_weight(
+                shape=(), initializer="ones", regularizer="l2", constraint="non_neg"
+            )
+
+    model = Gained()
+    for copy in (wrap(model), strip(wrap(model))):
+        assert isinstance(copy.gain.regularizer, keras.regularizers.L2)
+        assert isinstance(copy.gain.constraint, keras.constraints.NonNeg)
+        compare.assert_array_equal(copy.losses[0], model.losses[0])
+
+
+def test_a_metric_that_takes_no_dtype():
+    class Halves(keras.metrics.Metric):
+        def __init__(self, name="halves"):
+            super().__init__(name=name)
+            self.count = self.add_variable((), "zeros", name="count")
+
+        def update_state(self, *args, **kwargs):
+            self.count.assign_add(0.5)
+
+        def result(self):
+            return self.count.value
+
+    model = Wide(8)
+    model.tracker = Halves()
+    assert isinstance(wrap(model).tracker, Halves)

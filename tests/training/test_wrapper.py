@@ -13,6 +13,7 @@ from keras_pdp import (
     PDPWrapper,
     pruned_layers,
     strip,
+    wrap,
 )
 
 RNG = np.random.default_rng(0)
@@ -148,6 +149,7 @@ def test_trainable_false_freezes_the_layer():
     wrapper = PDPWrapper(layers.Dense(4), trainable=False)
     wrapper.build((None, 8))
     assert not wrapper.trainable_variables
+    assert not keras.Sequential([keras.Input((8,)), wrapper]).trainable_variables
     wrapper.trainable = True
     assert {v.name for v in wrapper.trainable_variables} == {"kernel", "bias"}
     # The state of the pruning is never trained.
@@ -342,3 +344,13 @@ def test_a_layer_nobody_knows_says_what_to_do():
 
     with pytest.raises(ValueError, match=r"pdp_weights\(\).*register_prunable"):
         PDPWrapper(Mystery())(X)
+
+
+def test_factors_of_features_are_no_kernel():
+    """An EinsumDense of one axis scales, and zeros in it would remove features."""
+    scale = layers.EinsumDense("abc,c->abc", output_shape=(None, 8))
+    with pytest.raises(ValueError, match="nothing to prune"):
+        PDPWrapper(scale).build((None, 3, 8))
+    inputs = keras.Input((3, 8))
+    wrapped = wrap(keras.Model(inputs, layers.Dense(4, name="out")(scale(inputs))))
+    assert [wrapper.name for wrapper in pruned_layers(wrapped)] == ["out"]

@@ -1,4 +1,4 @@
-"""The tutorial on channels, on a hundredth of its data: every step, and its table."""
+"""The tutorial on channels, on a ninth of its data: every step, and its table."""
 
 import re
 from pathlib import Path
