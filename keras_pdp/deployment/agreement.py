@@ -28,6 +28,9 @@ class OutputAgreement:
             the same place on the last axis; `None` where that axis has one entry.
         broken: values that are NaN or infinite where the reference is finite.
         undefined: values where the reference itself is NaN or infinite; not compared.
+        lost: entries on the last axis that vary in the reference, by a tenth of their
+            size or more, and are one constant in what is judged, though others are
+            not. 0 for shares of a whole (softmax), where a small share is a small loss.
     """
 
     output: str
@@ -37,6 +40,7 @@ class OutputAgreement:
     top1_agreement: float | None
     broken: int
     undefined: int
+    lost: int = 0
 
 
 def compare(output: str, reference: Array, received: Array) -> OutputAgreement:
@@ -77,7 +81,22 @@ def compare(output: str, reference: Array, received: Array) -> OutputAgreement:
         top1_agreement=_top1(reference, received),
         broken=int(broken.sum()),
         undefined=int((~defined).sum()),
+        lost=_lost(reference, received) if defined.all() else 0,
     )
+
+
+def _lost(reference: Array, received: Array) -> int:
+    """The relative difference is of the whole output, of which they may be little."""
+    if reference.ndim < 2 or reference.shape[-1] < 2:
+        return 0
+    if np.all(reference >= 0) and np.allclose(reference.sum(axis=-1), 1.0, atol=1e-3):
+        return 0
+    entries = reference.reshape(-1, reference.shape[-1])
+    varies = np.std(entries, axis=0) > _LEAST_SPREAD * np.sqrt(
+        np.mean(np.square(entries), axis=0)
+    )
+    constant = np.ptp(received.reshape(entries.shape), axis=0) == 0
+    return 0 if constant.all() else int(np.sum(varies & constant))
 
 
 def _spread(reference: Array, defined: Array) -> float:

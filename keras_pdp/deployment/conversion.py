@@ -65,7 +65,7 @@ def _quantized_by_keras(model: keras.Model) -> list[str]:
     policy = keras.dtype_policies.QuantizedDTypePolicy
     return [
         name or layer.name
-        for name, layer in tree.walk(model)
+        for name, layer in tree.computing(model)
         if isinstance(layer.dtype_policy, policy)
     ]
 

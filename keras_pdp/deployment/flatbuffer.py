@@ -84,11 +84,17 @@ def decoded(data: bytes, name: str) -> TFLiteFile:
         return _Reader(schema, data).read(name)
 
 
+class Unsupported(Exception):
+    """The file may be right; it has what is not read here."""
+
+
 @contextmanager
 def naming(name: str) -> Iterator[None]:
     """Turns what damaged bytes end in into a `ValueError` with the file's name."""
     try:
         yield
+    except Unsupported as error:
+        raise ValueError(f"{name}: {error}") from error
     # What wild offsets end in: struct and numpy refuse to read outside of the data,
     # flatbuffers raises TypeError for a number out of range, and names must be UTF-8.
     except (IndexError, OverflowError, TypeError, ValueError, struct.error) as error:
@@ -281,9 +287,12 @@ def _stored(raw: Array, dtype: str, size: int | None) -> Array:
     """Bytes as numbers; `size` of them, or as many as there are."""
     if dtype in ("INT4", "UINT4"):
         return _nibbles(raw, signed=dtype == "INT4")[:size]
-    if dtype not in _DTYPES:
-        raise ValueError(f"values of {dtype} are not supported")
-    values = raw.view(_DTYPES[dtype])
+    if dtype == "BFLOAT16":  # the upper half of a float32, which numpy has
+        values = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype in _DTYPES:
+        values = raw.view(_DTYPES[dtype])
+    else:
+        raise Unsupported(f"values of {dtype} are not read by keras_pdp")
     if size is not None and len(values) != size:
         raise ValueError(f"{len(values)} values of {dtype}, expected {size}")
     return values

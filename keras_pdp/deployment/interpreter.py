@@ -47,15 +47,21 @@ class Runner:
         self._run = self._interpreter.get_signature_runner()
 
     def one(self, sample: Mapping[str, Array]) -> dict[str, Array]:
-        """Runs one sample; arrays with a batch axis of 1."""
+        """Runs one sample; arrays with a batch axis of 1.
+
+        Raises:
+            RuntimeError, ValueError: the runtime can't, an id outside of a table for
+                example.
+        """
         outputs: dict[str, Array] = self._run(**sample)
         return outputs
 
     def all(self, samples: Mapping[str, Array]) -> dict[str, Array]:
         """Runs sample after sample and joins the outputs, by name."""
         outputs = [self.one(sample) for sample in one_by_one(samples)]
+        # One without a batch axis is refused where it is compared.
         return {
-            name: np.concatenate([each[name] for each in outputs])
+            name: np.concatenate([np.atleast_1d(each[name]) for each in outputs])
             for name in outputs[0]
         }
 

@@ -49,7 +49,9 @@ def average_globally(draft: Draft) -> list[Change]:
         layer = draft.layer(name)
         if not isinstance(layer, keras.layers.AveragePooling2D):
             continue
-        if tuple(layer.pool_size) == tuple(layer.input.shape[1:3]):
+        whole = tuple(layer.pool_size) == tuple(layer.input.shape[1:3])
+        # With strides and padding="same" a pool of the map's size gives a map.
+        if whole and tuple(layer.output.shape[1:3]) == (1, 1):
             mean = _mean(name, layer, keepdims=True)
             draft.replace(name, mean)
             changes.append(Change(name, "GlobalAveragePooling2D", True))
@@ -64,7 +66,7 @@ def write_gates_as_maps(draft: Draft) -> list[Change]:
         if not isinstance(mean, keras.layers.GlobalAveragePooling2D) or mean.keepdims:
             continue
         chain, end = _chain(draft, name)
-        if end is None or not isinstance(draft.layer(end), keras.layers.Multiply):
+        if end is None or not _scales_a_map(draft.layer(end)):
             continue
         if not _as_maps(draft, chain):
             continue
@@ -82,7 +84,7 @@ def write_heads_as_vectors(draft: Draft) -> list[Change]:
         if not is_mean or mean is None or not mean.keepdims:
             continue
         chain, end = _chain(draft, name)
-        if end is not None and isinstance(draft.layer(end), keras.layers.Multiply):
+        if end is not None and _scales_a_map(draft.layer(end)):
             continue
         if not any(isinstance(draft.layer(x), _RESHAPING) for x in chain):
             continue  # it gives what it keeps: no form of it ends a sparse part
@@ -90,6 +92,14 @@ def write_heads_as_vectors(draft: Draft) -> list[Change]:
         _as_vectors(draft, name, chain)
         changes.append(Change(name, "keepdims=False, Dense instead of 1×1", True))
     return changes
+
+
+def _scales_a_map(layer: keras.Layer | None) -> bool:
+    """Whether it is the product with a map that ends a gate, and not one of vectors."""
+    if not isinstance(layer, keras.layers.Multiply):
+        return False
+    shape = tuple(layer.output.shape)
+    return len(shape) == 4 and shape[1:3] != (1, 1)
 
 
 def carry_normalizations(draft: Draft, inside: set[str]) -> list[Change]:

@@ -13,6 +13,7 @@ from keras_pdp.deployment.draft import Draft
 from keras_pdp.deployment.flatbuffer import decoded
 from keras_pdp.deployment.preparation import Change, Preparation
 from keras_pdp.deployment.signature import signature_of
+from keras_pdp.deployment.single_precision import in_float32
 from keras_pdp.deployment.sparse_encoding import Array
 from keras_pdp.deployment.sparse_inference import (
     SparseInferenceReport,
@@ -48,9 +49,10 @@ def prepare_for_sparse_inference(model: keras.Model) -> keras.Model:
       convolution to fold into;
     * the first convolution is padded by 1 all round.
 
-    All but the last compute the same function. The last shifts the grid of the first
-    convolution by one pixel, where its input has an even size: a warning says so, and a
-    model that was trained before must be trained on. So: prepare, then `wrap`, then
+    The function stays the same but for the padding of the first convolution, whose grid
+    moves by one pixel where its input has an even size, and of a depthwise one that is
+    larger than 3×3 or not padded: a warning says so, and a model that was trained
+    before must be trained on. So: prepare, then `wrap`, then
     train. `prepare_with_report` lists the changes.
 
     Prune the 1×1 convolutions and Dense layers; zeros elsewhere make nothing faster,
@@ -99,7 +101,7 @@ def _prepared(model: keras.Model) -> tuple[keras.Model, Preparation]:
     changes: list[Change] = []
     while padded := pad_symmetrically(draft := Draft(prepared), _stems(draft)):
         changes += padded
-        prepared = draft.model()
+        prepared = _repadded(model, draft, padded)
     changes += map_layers.average_globally(draft)
     changes += map_layers.write_gates_as_maps(draft)
     changes += map_layers.write_heads_as_vectors(draft)
@@ -112,6 +114,19 @@ def _prepared(model: keras.Model) -> tuple[keras.Model, Preparation]:
             + "\n".join(f"  {line}" for line in grouped(report.findings))
         )
     return prepared, Preparation(model.name, tuple(changes), bool(_maps(prepared)))
+
+
+def _repadded(model: keras.Model, draft: Draft, changes: list[Change]) -> keras.Model:
+    try:
+        return draft.model()
+    except ValueError as error:
+        raise ValueError(
+            f"'{model.name}' can't be rewritten for sparse inference: with "
+            f"{'; '.join(map(str, changes))}, a map has another size, for which what "
+            "follows was not built (Flatten and Dense, a sum with another map). Pad "
+            "that layer so in the definition, or end the maps in a "
+            f"GlobalAveragePooling2D. Keras said: {error}"
+        ) from error
 
 
 def _check(model: Any) -> None:
@@ -177,11 +192,11 @@ def _judged_pruned(model: keras.Model) -> SparseInferenceReport:
         else x
         for x in model.outputs
     ]
-    ended = keras.Model(model.inputs, outputs, name=model.name)
+    ended = in_float32(keras.Model(model.inputs, outputs, name=model.name))
     generator = np.random.default_rng(0)
     sparse = [
         (weight, _sparse(weight.shape, generator))
-        for layer in model.layers
+        for layer in ended.layers
         if isinstance(layer, _KERNELS)
         for weight in layer.weights
         if len(weight.shape) > 1

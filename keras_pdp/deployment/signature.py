@@ -107,21 +107,35 @@ def signature_of(model: keras.Model) -> Signature:
     if not tensors:
         model = _functional(model)
         tensors = model.inputs
-    names = _identifiers(_input_name(i, t.name) for i, t in enumerate(tensors))
+    keras_names = _keras_names(model)
+    names = _identifiers(_input_name(i, name) for i, name in enumerate(keras_names))
     _check_dtypes(names, tensors)
     ids = min(
         (
             layer.input_dim
-            for _, layer in tree.walk(model)
+            for _, layer in tree.computing(model)
             if isinstance(layer, keras.layers.Embedding)
         ),
         default=2,
     )
     inputs = (
-        Input(name, tensor.name, _static(name, tensor.shape), str(tensor.dtype), ids)
-        for name, tensor in zip(names, tensors, strict=True)
+        Input(name, known, _static(name, tensor.shape), str(tensor.dtype), ids)
+        for name, known, tensor in zip(names, keras_names, tensors, strict=True)
     )
     return Signature(model, tuple(inputs))
+
+
+def _keras_names(model: keras.Model) -> list[str]:
+    """What each input is called: its key in a dictionary, where it has no name."""
+    names = [tensor.name for tensor in model.inputs]
+    given = None if isinstance(model, keras.Sequential) else model.input
+    if not isinstance(given, dict) or any(map(keras.tree.is_nested, given.values())):
+        return names
+    keys = {id(tensor): str(key) for key, tensor in given.items()}
+    return [
+        keys.get(id(tensor), name) if _UNNAMED.fullmatch(name) else name
+        for name, tensor in zip(names, model.inputs, strict=True)
+    ]
 
 
 def _check_dtypes(names: Sequence[str], tensors: Sequence[Any]) -> None:
@@ -137,7 +151,7 @@ def _check_dtypes(names: Sequence[str], tensors: Sequence[Any]) -> None:
 def _check_precision(model: keras.Model) -> None:
     half = [
         f"{name or model.name} ({layer.compute_dtype})"
-        for name, layer in tree.walk(model)
+        for name, layer in tree.computing(model)
         if layer.compute_dtype in ("float16", "bfloat16")
     ]
     if half:
@@ -158,7 +172,7 @@ def _functional(model: keras.Model) -> keras.Model:
         )
     if "shapes_dict" in shapes:
         arguments = {
-            key.removesuffix("_shape"): _inputs(shape)
+            (name := key.removesuffix("_shape")): _inputs(shape, name)
             for key, shape in shapes["shapes_dict"].items()
         }
         return keras.Model(arguments, model(**arguments))
@@ -173,10 +187,18 @@ def _functional(model: keras.Model) -> keras.Model:
         ) from error
 
 
-def _inputs(shapes: Any) -> Any:
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.Input(tuple(shape[1:]), dtype="float32"), shapes
-    )
+def _inputs(shapes: Any, name: str | None = None) -> Any:
+    """Inputs of those shapes, called as in the dictionaries that the model takes."""
+    if isinstance(shapes, dict):
+        # Keras's names have no slash.
+        return {k: _inputs(v, str(k).replace("/", "_")) for k, v in shapes.items()}
+    if keras.tree.is_nested(shapes) and not _is_shape(shapes):
+        return type(shapes)(map(_inputs, shapes))
+    return keras.Input(tuple(shapes[1:]), dtype="float32", name=name)
+
+
+def _is_shape(value: Any) -> bool:
+    return all(size is None or isinstance(size, int) for size in value)
 
 
 def _static(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:

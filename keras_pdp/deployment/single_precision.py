@@ -24,9 +24,14 @@ def in_float32(model: keras.Model) -> keras.Model:
         The rebuilt model, or the model itself where all is float32, and where it is a
         subclassed one, whose layers can't be exchanged.
     """
-    dtypes = {layer.compute_dtype for _, layer in tree.walk(model)}
+    dtypes = {layer.compute_dtype for _, layer in tree.computing(model)}
+    dtypes |= {str(tensor.dtype) for tensor in getattr(model, "inputs", None) or ()}
     if not dtypes & set(_OTHERS) or not rebuild.possible(model):
         return model
+
+    if rebuild.of_own_class(model) and not rebuild.computes_more(model):
+        # Nothing that a class holds beside the graph goes into a file.
+        model = keras.Model(model.input, model.output, name=model.name)
 
     def replaced(layer: keras.Layer) -> keras.Layer:
         return copies.copy_of(layer, **_with_float32(layer.get_config()))
@@ -43,6 +48,10 @@ def _with_float32(config: Any) -> Any:
         return type(config)(_with_float32(each) for each in config)
     if not isinstance(config, dict):
         return config
+    if config.get("class_name") == "InputLayer":
+        own = config["config"]
+        dtype = "float32" if own.get("dtype") in _OTHERS else own.get("dtype")
+        return {**config, "config": {**own, "dtype": dtype}}
     if config.get("class_name") == "DTypePolicy" and _is_other(config["config"]):
         return keras.dtype_policies.serialize(keras.DTypePolicy("float32"))
     return {key: _with_float32(value) for key, value in config.items()}

@@ -9,7 +9,7 @@ from keras_pdp.deployment.gzipped import gzipped_size
 from keras_pdp.deployment.sparse_encoding import Array
 from keras_pdp.deployment.sparse_inference import SparseInferenceReport, judged
 from keras_pdp.deployment.sparse_writer import SparseFile, sparsely_stored
-from keras_pdp.deployment.verification import ExportError, loaded
+from keras_pdp.deployment.verification import ExportError, loaded, run
 
 Sparse: TypeAlias = Literal["auto"] | bool
 Outputs: TypeAlias = Mapping[str, Array]
@@ -128,7 +128,7 @@ def _attempt(
     if verdict.verdict == "unsafe":
         return _Attempt(file, verdict, expected, _UNSAFE)
     try:
-        received = loaded(file.data).all(compared)
+        received = run(loaded(file.data), compared)
     except ExportError as error:
         return _Attempt(file, verdict, expected, str(error))
     return _Attempt(file, verdict, received, _difference(file, expected, received))

@@ -50,6 +50,7 @@ from keras_pdp.deployment.verification import (
     TOLERANCE,
     ExportError,
     loaded,
+    run,
     verified,
 )
 from keras_pdp.training.surgery import pruned_layers, strip
@@ -172,7 +173,7 @@ def _stored(
 ) -> StoredFile:
     """The file to be written, of which the outputs are still to be judged."""
     dense = converted(signature, quantize, calibration)
-    return stored(dense, loaded(dense).all(compared), compared, sparse)
+    return stored(dense, run(loaded(dense), compared), compared, sparse)
 
 
 def _records(file: TFLiteFile, left_dense: Mapping[int, str]) -> Iterator[WeightRecord]:

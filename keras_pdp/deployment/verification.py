@@ -1,5 +1,6 @@
 """Loads a .tflite file, runs it and judges it against the Keras model."""
 
+import warnings
 from collections.abc import Mapping
 
 import keras
@@ -40,6 +41,21 @@ def loaded(data: bytes) -> Runner:
         raise ExportError(f"the runtime does not load the file: {error}") from error
 
 
+def run(file: Runner, samples: Mapping[str, Array]) -> dict[str, Array]:
+    """What a file computes from samples, by output name.
+
+    Raises:
+        ExportError: the runtime fails on them.
+    """
+    try:
+        return file.all(samples)
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"the runtime fails on the samples: {error}. Are they what the model takes "
+            "(ids within the tables of embeddings)?"
+        ) from error
+
+
 def verified(
     signature: Signature,
     received: Mapping[str, Array],
@@ -64,7 +80,20 @@ def verified(
     outputs = tuple(compare(name, expected[name], received[name]) for name in expected)
     for each in outputs:
         _judge(each, tolerance)
+        _warn_lost(each)
     return outputs
+
+
+def _warn_lost(output: OutputAgreement) -> None:
+    if output.lost:
+        warnings.warn(
+            f"{output.lost} of the entries on the last axis of output "
+            f"{output.output!r} vary in the Keras model and are one constant in the "
+            "file: 8 bits have one range for a whole output, and these are too small "
+            "beside the others. Give what has another range an output of its own, or "
+            "choose a higher precision.",
+            stacklevel=4,
+        )
 
 
 def _judge(output: OutputAgreement, tolerance: float) -> None:
@@ -97,7 +126,17 @@ def _keras_outputs(
             signature.call([array[start : start + step] for array in arrays])
             for start in range(0, len(arrays[0]), step)
         ]
-    return {
-        name: np.concatenate([keras.ops.convert_to_numpy(b[name]) for b in batches])
+    found = {
+        name: [keras.ops.convert_to_numpy(batch[name]) for batch in batches]
         for name in batches[0]
     }
+    first = min(step, len(arrays[0]))
+    for name, parts in found.items():
+        if not parts[0].ndim or len(parts[0]) != first:
+            raise ExportError(
+                f"output {name!r} of the Keras model has shape {parts[0].shape} for "
+                f"{first} samples: expected one entry for each sample along the first "
+                "axis. Leave out what is the same for all samples (a constant, a mean "
+                "over the batch)"
+            )
+    return {name: np.concatenate(parts) for name, parts in found.items()}

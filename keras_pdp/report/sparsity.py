@@ -41,8 +41,8 @@ class TensorSparsity:
 
     @property
     def sparsity(self) -> float:
-        """The fraction of its weights that is removed."""
-        return self.zeros / self.size
+        """The fraction of its weights that is removed; 0 where it has none."""
+        return self.zeros / self.size if self.size else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

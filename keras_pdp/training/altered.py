@@ -10,11 +10,10 @@ import functools
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_pdp.training import copies, in_place, rebuild, tree
 from keras_pdp.training.attributes import beside_graph
-from keras_pdp.training.compiled import read
+from keras_pdp.training.beside import built_like, carry
 from keras_pdp.training.in_place import Surgery, bare
 from keras_pdp.training.rebuild import Made, Replace
 from keras_pdp.training.slots import held_in, slots
@@ -53,14 +52,6 @@ def alter(model: keras.Layer, replace: Replace) -> keras.Layer:
 
 
 # What two models must not share, besides layers.
-_STATES = (
-    keras.Variable,
-    keras.random.SeedGenerator,
-    keras.metrics.Metric,
-    keras.optimizers.Optimizer,
-)
-
-
 @keras.saving.register_keras_serializable(package="keras_pdp")
 class Altered:
     """What a class gains when layers of its instances are replaced.
@@ -131,28 +122,15 @@ def _dress(
     functional.__init__(dressed, plain.input, plain.output, name=model.name)
     dressed.dtype_policy = model.dtype_policy
     made[id(model)] = (model, dressed)
-    states: dict[int, Any] = {}
 
-    def mapped(value: Any) -> Any:
-        if isinstance(value, keras.Layer):
-            if id(value) not in made:
-                made[id(value)] = (value, _beside(value, replace, made))
-            return made[id(value)][1]
-        if isinstance(value, _STATES):
-            if id(value) not in states:
-                states[id(value)] = _copy_of_state(value)
-            return states[id(value)]
-        if isinstance(value, dict):
-            return {key: mapped(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [mapped(item) for item in value]
-        return tuple(map(mapped, value)) if type(value) is tuple else value
+    def new_layer(layer: keras.Layer) -> keras.Layer:
+        if id(layer) not in made:
+            made[id(layer)] = (layer, _beside(layer, replace, made))
+        return made[id(layer)][1]
 
-    for name, value in beside_graph(model):
-        # The History of a `fit` knows its model.
-        if not isinstance(value, keras.callbacks.Callback):
-            setattr(dressed, name, mapped(value))
-    _become(dressed, origin, _makes_wrappers(model))
+    own = rebuild.own_constructor(model)  # before its layers are others
+    carry(model, dressed, new_layer)
+    _become(dressed, origin, _makes_wrappers(model), own)
     counts = [len(in_place.own_variables(each)) for each in (model, dressed)]
     if counts[0] != counts[1]:
         raise ValueError(
@@ -171,34 +149,13 @@ def _transfer(old: keras.Layer, new: keras.Layer) -> None:
     copies.copy_state(old, new)
 
 
-def _copy_of_state(state: Any) -> Any:
-    if isinstance(state, keras.Variable):
-        variable = keras.Variable(
-            ops.copy(read(state)),
-            trainable=state.trainable,
-            dtype=state.dtype,
-            aggregation=state.aggregation,
-            name=state.name,
-        )
-        copies.copy_options(state, variable)
-        return variable
-    known = copies.for_constructor(type(state), state.get_config())
-    copy = type(state).from_config(known)
-    if isinstance(state, keras.random.SeedGenerator):
-        copy.state.assign(ops.copy(read(state.state)))
-    return copy
-
-
 def _beside(layer: keras.Layer, replace: Replace, made: Made) -> keras.Layer:
     """The new layer for one that is held beside the graph."""
     if rebuild.possible(layer):
         # Such as the way to an inner layer, which it shares with the graph.
         return rebuild.graph_of(layer, replace, made, dress=_dress)
     new = replace(layer)
-    config = bare(layer).get_build_config()
-    if layer.built and not new.built and config is not None:
-        wraps = isinstance(new, PDPWrapper)
-        new.build_from_config({"layer": config} if wraps else config)
+    built_like(layer, new)
     return new
 
 
@@ -221,10 +178,17 @@ def _makes_wrappers(model: keras.Layer) -> bool:
     return _has_wrappers(model)
 
 
-def _has_wrappers(layer: keras.Layer) -> bool:
-    """Whether there are wrappers of which the layer's own configuration can't tell."""
+def _has_wrappers(layer: keras.Layer, own: bool | None = None) -> bool:
+    """Whether there are wrappers of which the layer's own configuration can't tell.
+
+    Args:
+        layer: A layer or model.
+        own: Whether it is a graph model that `own_constructor`; found out if None.
+    """
     inside = [layer]
-    if rebuild.possible(layer) and not rebuild.own_constructor(layer):
+    if own is None:
+        own = not rebuild.possible(layer) or rebuild.own_constructor(layer)
+    if not own:
         inside = list(held_in(beside_graph(layer)).values())
     return any(
         isinstance(inner, PDPWrapper) for each in inside for _, inner in tree.walk(each)
@@ -235,9 +199,11 @@ def _origin(kind: Any) -> Any:
     return kind.origin if issubclass(kind, Altered) else kind
 
 
-def _become(layer: keras.Layer, origin: Any, makes_wrappers: bool) -> None:
+def _become(
+    layer: keras.Layer, origin: Any, makes_wrappers: bool, own: bool = True
+) -> None:
     """Makes it an instance of the class, or of its altered subclass where needed."""
-    as_made = not makes_wrappers and not _has_wrappers(layer)
+    as_made = not makes_wrappers and not _has_wrappers(layer, own)
     kind = origin if as_made else _altered(origin, makes_wrappers)
     object.__setattr__(layer, "__class__", kind)
 

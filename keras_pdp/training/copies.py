@@ -2,6 +2,7 @@
 
 import inspect
 import tempfile
+import types
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -25,7 +26,7 @@ _WITH_TABLES = (
 
 # The arguments of Keras's layers that may be functions of the user's.
 _ACTIVATIONS = ("activation", "recurrent_activation")
-_SEED_STATE = "seed_generator_state"
+SEED_STATE = "seed_generator_state"
 
 # What Keras puts into every configuration, even where the constructor takes none of it.
 _COMMON = ("name", "trainable", "dtype")
@@ -45,8 +46,8 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
     if isinstance(layer, keras.layers.Lambda):
         return _copy_of_lambda(layer, config)
     # By its name a function may not be found, or another one that has it.
-    lost = [name for name, f in _functions(layer).items() if not _is_found_again(f)]
-    config |= {name: "linear" for name in lost if name in config}
+    lost = list(_lost_functions(layer))
+    config = _without_lambdas(config) | {n: "linear" for n in lost if n in config}
     known = for_constructor(type(layer), config)
     try:
         copy = type(layer).from_config(known)
@@ -61,11 +62,10 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
         copy.name = config.get("name", layer.name)
     if "dtype" in config and "dtype" not in known:
         copy.dtype_policy = keras.dtype_policies.get(config["dtype"])
-    # Not strictly: some layers make what is inside of them when they are built.
-    for one, other in _inside(layer, copy, strict=False):
-        if type(one) is type(other):
-            for name, function in _functions(one).items():
-                setattr(other, name, function)
+    for name in lost:
+        if name in config:
+            setattr(copy, name, getattr(layer, name))
+    _give_functions(layer, copy)
     return copy
 
 
@@ -82,14 +82,55 @@ def config_of(layer: keras.Layer) -> dict[str, Any]:
     return config
 
 
-def _functions(layer: keras.Layer) -> dict[str, Any]:
-    """The activations that are functions."""
+def _lost_functions(layer: keras.Layer) -> dict[str, Any]:
+    """The activations that are functions and that no configuration tells rightly."""
     held = {name: vars(layer).get(name) for name in _ACTIVATIONS}
     return {
         name: value
         for name, value in held.items()
-        if callable(value) and not isinstance(value, keras.Layer)
+        # A method is the layer's own: the copy has its own.
+        if callable(value) and not isinstance(value, keras.Layer | types.MethodType)
+        if not _is_found_again(value)
     }
+
+
+def _give_functions(
+    old: keras.Layer, new: keras.Layer, seen: frozenset[int] = frozenset()
+) -> None:
+    """Puts such functions into Keras's layers inside of a copy, such as cells.
+
+    What others hold their classes make, from what their configurations tell.
+    """
+    # Level by level: some layers make what is inside of them when they are built,
+    # which comes last.
+    for one, other in zip(tree.children(old), tree.children(new), strict=False):
+        if type(one) is not type(other) or id(one) in seen:
+            continue
+        if of_keras(type(one)):
+            for name, function in _lost_functions(one).items():
+                setattr(other, name, function)
+        _give_functions(one, other, seen | {id(old)})
+
+
+def _without_lambdas(config: Any) -> Any:
+    """Keras refuses to unpack their code, which is in memory."""
+    if isinstance(config, list | tuple):
+        return type(config)(map(_without_lambdas, config))
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "linear"
+        if key in _ACTIVATIONS and _is_lambda(value)
+        else _without_lambdas(value)
+        for key, value in config.items()
+    }
+
+
+def _is_lambda(written: Any) -> bool:
+    """Whether it is what Keras writes for one: its code, with the kind or without."""
+    if not isinstance(written, dict):
+        return False
+    return written.get("class_name") == "__lambda__" or set(written) == {"value"}
 
 
 def _is_found_again(function: Any) -> bool:
@@ -153,7 +194,7 @@ def _paired(
     if len(source) != len(target):
         # A dropout whose rate has been set to 0 since has no use for a seed.
         source, target = (
-            [v for v in each if v.name != _SEED_STATE] for each in (source, target)
+            [v for v in each if v.name != SEED_STATE] for each in (source, target)
         )
     if len(source) != len(target):
         raise ValueError(
@@ -217,14 +258,14 @@ def _own_copy(data: Any) -> Any:
 
 
 def _inside(
-    old: keras.Layer, new: keras.Layer, strict: bool = True
+    old: keras.Layer, new: keras.Layer
 ) -> Iterable[tuple[keras.Layer, keras.Layer]]:
     """The layers in two of the same configuration side by side, without wrappers."""
     inner = [
         [x for _, x in tree.walk(layer) if not isinstance(x, PDPWrapper)]
         for layer in (old, new)
     ]
-    return zip(*inner, strict=strict)
+    return zip(*inner, strict=True)
 
 
 def _takes_rest(kind: type[Any]) -> bool:

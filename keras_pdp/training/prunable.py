@@ -227,6 +227,11 @@ def find(layer: keras.Layer) -> tuple[list[PrunableWeight], list[Skipped]]:
     return list(found.values()), skipped
 
 
+def has_kernels(layer: keras.Layer) -> bool:
+    """Whether a layer, which need not be built, is one of those with kernels."""
+    return _rule(layer) is not None or hasattr(layer, "pdp_weights")
+
+
 def inside(
     layer: keras.Layer, granularity: Granularity, asked: bool = True
 ) -> tuple[list[PrunableWeight], list[Skipped]]:

@@ -16,7 +16,7 @@ import keras
 
 from keras_pdp.channels.graph import first_call
 from keras_pdp.training import tree
-from keras_pdp.training.attributes import a_functional_model
+from keras_pdp.training.attributes import a_functional_model, beside_graph
 from keras_pdp.training.copies import (
     Transfer,
     carry_over,
@@ -24,6 +24,7 @@ from keras_pdp.training.copies import (
     copy_data,
     of_keras,
 )
+from keras_pdp.training.slots import held_in
 
 Replace = Callable[[keras.Layer], keras.Layer]
 Describe = Callable[[keras.Model, dict[str, Any]], dict[str, Any]]
@@ -113,6 +114,19 @@ def of_own_class(model: keras.Model) -> bool:
     return type(model) not in (keras.Sequential, type(a_functional_model()))
 
 
+def computes_more(model: keras.Model) -> bool:
+    """Whether the class of a graph model computes more than its graph."""
+    if isinstance(model, keras.Sequential):
+        return type(model).call is not keras.Sequential.call
+    return type(model).call is not type(a_functional_model()).call
+
+
+def _holds_state(model: keras.Model) -> bool:
+    held = held_in(beside_graph(model)).values()
+    own = (x for x in held if id(x) not in {id(layer) for layer in model.layers})
+    return any(layer.variables for layer in own)
+
+
 def own_constructor(model: keras.Model) -> bool:
     """Whether a graph model's class makes its layers from arguments of its own.
 
@@ -129,7 +143,9 @@ def own_constructor(model: keras.Model) -> bool:
             return True
     try:
         return not {"layers", "input_layers"} <= set(model.get_config())
-    except NotImplementedError:
+    except (
+        Exception
+    ):  # whatever its own code raises, asking a wrapped layer for example
         return True
 
 
@@ -143,12 +159,12 @@ def graph_of(
 ) -> keras.Model:
     """As `rebuilt`, but without the weights; the pairs of layers go into `made`."""
     can_dress = dress is not None and not isinstance(model, keras.Sequential)
-    if own_constructor(model) and not can_dress:
+    if not can_dress and (own_constructor(model) or _holds_state(model)):
         raise ValueError(
-            f"'{model.name}' is a {type(model).__name__}, a model with a "
-            "constructor and configuration of its own, in which layers can't be "
-            "replaced. Use PDPWrapper(layer) in its definition, or a plain "
-            "keras.Model(model.input, model.output) in its place."
+            f"'{model.name}' is a {type(model).__name__}, a model with a constructor "
+            "and configuration, or with layers beside its graph, of its own, in which "
+            "layers can't be replaced. Use PDPWrapper(layer) in its definition, or a "
+            "plain keras.Model(model.input, model.output) in its place."
         )
     if dress is not None and can_dress and of_own_class(model):
         graph = keras.Model(model.input, model.output, name=model.name)
@@ -198,8 +214,8 @@ def graph_of(
             left = max(left - 1, 1)
     custom = {_REFERENCE: Reference}
     result = type(model).from_config(config, custom_objects=custom)
-    if not of_own_class(model):
-        copy_data(model, result, known=set(vars(result)))
+    known = vars(a_functional_model()) if hasattr(model, "operations") else vars(result)
+    copy_data(model, result, set(known))
     if not model.trainable:
         result.trainable = False
     return result

@@ -43,6 +43,9 @@ def wrap(
     Embeddings are left as they are, unless `select` accepts them; by `NofM` depthwise
     kernels as well, because a pattern is for hardware that multiplies matrices.
 
+    Layers that a functional model's class holds beside its graph are wrapped as well; a
+    teacher, for example, is to be left out by `select`.
+
     Layers without kernels pass through, wrappers are not wrapped again. With
     `Channel()` a BatchNormalization along channels that are pruned is wrapped as well,
     to fall silent with them. What has kernels that keras_pdp can't prune is named in
@@ -103,6 +106,8 @@ def wrap(
             return copy  # it, or what is in it, is wrapped already
         if id(layer) in followers:
             return PDPWrapper(copy, Channel(), temperature=temperature)
+        if not layer.built and prunable.has_kernels(layer):
+            skipped.append(Skipped(layer.name, "it is not built: call it once, before"))
         choice = chosen(layer)
         if choice is None:
             return copy

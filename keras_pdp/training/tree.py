@@ -19,6 +19,18 @@ def walk(layer: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Laye
     yield from _walk(layer, prefix, set())
 
 
+def computing(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
+    """As `walk`, of a model's outputs: without what is held beside a graph."""
+    if not hasattr(model, "operations"):
+        yield from walk(model)
+        return
+    seen = {id(model)}
+    yield "", model
+    for layer in model.layers:
+        if id(layer) not in seen:
+            yield from _walk(layer, layer.name, seen)
+
+
 def children(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside a layer, in a stable order, each once."""
     held: list[Any] = list(vars(layer).values())

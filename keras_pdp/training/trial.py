@@ -15,6 +15,8 @@ from keras import ops
 
 from keras_pdp.training.compiled import read
 
+# What inputs may be of: Keras keeps their shapes alone.
+DTYPES = ("float32", "int32")
 # The size of an axis of unknown length, such as the time steps.
 _UNKNOWN = 32
 # At most so many samples: a model may have been called on a whole data set.
@@ -73,6 +75,29 @@ def run_on_shapes(layer: keras.Layer, inputs: Inputs) -> None:
         # Keras warns of what is raised in the line after.
         warnings.filterwarnings("ignore", "Layer '.*' looks like it has")
         _Trial(layer).compute_output_spec(*inputs.args, **inputs.kwargs)
+
+
+def build_by_running(like: keras.Layer, layer: keras.Layer) -> None:
+    """Builds what is inside of a layer by a run on the shapes for which one was built.
+
+    Raises:
+        ValueError: If it does not run on them.
+    """
+    failure: Exception | None = None
+    for dtype in DTYPES:
+        inputs = inputs_of(like, dtype)
+        if inputs is None:
+            return
+        try:
+            run_on_shapes(layer, inputs)
+            return
+        except Exception as error:  # whatever the layer's own code raises
+            failure = error
+    raise ValueError(
+        f"'{like.name}' (a {type(like).__name__}) can't be built again, as it does not "
+        f"run on inputs of the shapes {like.get_build_config()}: {failure}. Define "
+        "build() in its class."
+    ) from failure
 
 
 def differs(one: keras.Layer, other: keras.Layer, inputs: Inputs) -> bool:

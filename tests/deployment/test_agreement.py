@@ -61,3 +61,22 @@ def test_top1_by_position():
 def test_what_cannot_be_compared(reference, received, message):
     with pytest.raises(ValueError, match=message):
         compare("y", reference, received)
+
+
+def test_entries_that_are_lost_beside_large_ones_are_counted():
+    rng = np.random.default_rng(0)
+    boxes, scores = rng.uniform(0, 416, (32, 4)), rng.uniform(0, 1, (32, 80))
+    reference = np.concatenate([boxes, scores], axis=-1)
+    received = np.concatenate([boxes, 0 * scores], axis=-1)
+    agreement = compare("y", reference, received)
+    assert agreement.relative_difference < 0.05  # nothing by itself
+    assert agreement.lost == 80
+    assert compare("y", reference, reference).lost == 0
+    # What hardly varies, and the small shares of a softmax, are no loss.
+    still = np.concatenate([boxes, 0 * scores + 0.5], axis=-1)
+    assert compare("y", still, received).lost == 0
+    shares = np.full((8, 3), 0.001)
+    shares[:4, 0] = shares[4:, 1] = 0.998
+    shares[:, 2] += np.linspace(-0.001, 0.001, 8)
+    rounded = np.round(shares)
+    assert compare("y", shares / shares.sum(1, keepdims=True), rounded).lost == 0

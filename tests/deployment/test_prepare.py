@@ -324,3 +324,62 @@ def test_the_account_as_data():
     data = json.loads(json.dumps(preparation.to_dict()))
     assert data["exact"] and data["changes"][0]["exact"]
     assert "5×5 instead of 3×3" in data["changes"][0]["what"]
+
+
+def stem(size=32):
+    inputs = keras.Input((size, size, 3))
+    x = L.ZeroPadding2D(1)(inputs)
+    return inputs, L.Conv2D(8, 3, strides=2, activation="relu")(x)
+
+
+def test_a_pool_of_the_size_of_a_map_that_gives_a_map_stays():
+    inputs, x = stem(6)
+    x = L.AveragePooling2D(3, strides=1, padding="same", name="pool")(x)
+    x = L.Conv2D(8, 1, activation="relu")(x)
+    model = keras.Model(inputs, L.Dense(4)(L.GlobalAveragePooling2D()(x)))
+    try:
+        prepared = prepare_for_sparse_inference(model)
+    except ValueError as error:
+        assert "AVERAGE_POOL_2D" in str(error)
+    else:
+        x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("f4")
+        np.testing.assert_allclose(prepared(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_of_vectors_is_no_gate():
+    inputs, x = stem()
+    x = L.Conv2D(8, 1, activation="relu")(x)
+    condition = keras.Input((5,))
+    mean = L.GlobalAveragePooling2D(name="mean")(x)
+    product = L.Multiply()([mean, L.Dense(8, "sigmoid")(condition)])
+    model = keras.Model([inputs, condition], L.Dense(4)(product))
+    prepared, preparation = prepare_with_report(model)
+    assert not [change for change in preparation.changes if change.layer == "mean"]
+    rng = np.random.default_rng(0)
+    data = [rng.normal(size=(2, 32, 32, 3)), rng.normal(size=(2, 5))]
+    np.testing.assert_allclose(prepared(data), model(data), rtol=1e-5, atol=1e-6)
+
+
+def test_a_size_that_a_dense_layer_does_not_take_is_named():
+    inputs = keras.Input((32, 32, 3))
+    x = L.Conv2D(8, 3, strides=2, activation="relu", name="first")(inputs)
+    model = keras.Model(inputs, L.Dense(4)(L.Flatten()(x)))
+    with pytest.raises(ValueError, match="first.* another size.*Flatten"):
+        prepare_for_sparse_inference(model)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs, x = stem()
+        x = L.Conv2D(8, 1, activation="relu")(x)
+        outputs = L.Dense(4, dtype="float32")(L.GlobalAveragePooling2D()(x))
+        prepared = prepare_for_sparse_inference(keras.Model(inputs, outputs))
+        headless = prepare_for_sparse_inference(keras.Model(inputs, x))
+    finally:
+        keras.config.set_dtype_policy(before)
+    for model in (prepared, headless):
+        kinds = {x.dtype_policy.name for x in model.layers if hasattr(x, "kernel")}
+        assert policy in kinds

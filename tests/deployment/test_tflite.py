@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from keras import layers, ops
 
 import keras_pdp.deployment
@@ -629,3 +630,88 @@ def test_heavy_packages_are_imported_in_functions_only():
             assert not any(
                 name.startswith(("tensorflow", "ai_edge_litert")) for name in names
             ), source.name
+
+
+class ByKey(keras.Model):
+    """Takes a dictionary, whose keys do not come in the order of the alphabet."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs["tokens"]) + 10.0 * inputs["mask"]
+
+
+def keyed():
+    model = ByKey()
+    model({"tokens": np.zeros((1, 3)), "mask": np.zeros((1, 3))})
+    return model
+
+
+def keyed_functional():
+    inputs = {"tokens": keras.Input((3,)), "mask": keras.Input((3,))}
+    outputs = layers.Dense(3)(inputs["tokens"]) + 10.0 * inputs["mask"]
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+@pytest.mark.parametrize("make", [keyed, keyed_functional])
+def test_inputs_are_called_by_their_keys(make, tmp_path):
+    model, rng = make(), np.random.default_rng(0)
+    data = {key: rng.normal(size=(8, 3)).astype("f4") for key in ("tokens", "mask")}
+    to_tflite(model, tmp_path / "m.tflite", samples=data)
+    interpreter = Interpreter(str(tmp_path / "m.tflite"))
+    run = interpreter.get_signature_runner()
+    assert set(interpreter.get_signature_list()["serving_default"]["inputs"]) == set(
+        data
+    )
+    one = {key: value[:1] for key, value in data.items()}
+    np.testing.assert_allclose(
+        run(**one)["output_0"], ops.convert_to_numpy(model(one)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_int8_warns_of_what_is_lost_in_one_output(tmp_path):
+    inputs = keras.Input((8,))
+    boxes = 416.0 * layers.Dense(4, "sigmoid")(inputs)
+    scores = layers.Dense(
+        8, "sigmoid", bias_initializer=keras.initializers.Constant(-2)
+    )(inputs)
+    both = layers.Concatenate()([boxes, scores])
+    data = np.random.default_rng(0).normal(size=(64, 8)).astype("f4")
+    path = tmp_path / "m.tflite"
+    with pytest.warns(UserWarning, match="8 of the entries .* one constant"):
+        to_tflite(
+            keras.Model(inputs, both), path, quantize="int8", representative_data=data
+        )
+
+
+@pytest.mark.parametrize("kind", ["scalar", "table"])
+def test_an_output_without_a_batch_axis_is_named(kind, tmp_path):
+    inputs = keras.Input((8,))
+    dense = layers.Dense(5)
+    outputs = {"right": dense(inputs)}
+    if kind == "scalar":
+        outputs["wrong"] = ops.mean(inputs)
+    else:
+        outputs["wrong"] = ops.matmul(ops.transpose(inputs), inputs)
+    with pytest.raises(ExportError, match="'wrong' .* one entry for each sample"):
+        to_tflite(keras.Model(inputs, outputs), tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ids_outside_of_a_table(tmp_path):
+    samples = np.full((4, 7), 50, "int32")
+    with pytest.raises(ExportError, match="the runtime fails on the samples"):
+        to_tflite(transformer(), tmp_path / "m.tflite", samples=samples)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_inputs_of_another_precision_are_float32(dtype, tmp_path):
+    inputs = keras.Input((8,), dtype=dtype)
+    model = keras.Model(inputs, layers.Dense(3)(inputs))
+    data = np.random.default_rng(0).normal(size=(16, 8)).astype("f4")
+    to_tflite(model, tmp_path / "m.tflite", samples=data)
+    details = Interpreter(str(tmp_path / "m.tflite")).get_input_details()
+    assert details[0]["dtype"] == np.float32

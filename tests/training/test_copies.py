@@ -317,3 +317,111 @@ def test_a_layer_of_a_sequential_model_that_the_graph_around_it_calls_too():
         wrapped = wrap(model)
         compare.assert_array_equal(wrapped(X), model(X))
         compare.assert_array_equal(strip(wrapped)(X), model(X))
+
+
+class Branch(layers.Layer):
+    """Makes its layer where Keras recommends it, when it is built."""
+
+    def __init__(self, units, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.activation = units, keras.activations.get(activation)
+
+    def build(self, shape):
+        self.dense = layers.Dense(self.units)
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.activation(self.dense(x))
+
+    def get_config(self):
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "units": self.units, "activation": activation}
+
+
+class Three(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [Branch(6, "relu"), Branch(6, "tanh"), Branch(6)]
+
+    def call(self, x):
+        return sum(part(x) for part in self.parts)
+
+
+class Swish(layers.Layer):
+    """Its activation is a method, with a weight of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(6)
+        self.activation = self.swish
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.beta = self.add_weight(shape=(), initializer="ones")
+
+    def swish(self, x):
+        return x * ops.sigmoid(self.beta * x)
+
+    def call(self, x):
+        return self.activation(self.dense(x))
+
+
+@pytest.mark.parametrize("make", [Three, Swish])
+def test_activations_of_layers_of_ones_own_are_their_own(make):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(2)(make(name="own")(inputs)))
+    wrapped = wrap(model)
+    compare.assert_array_equal(wrapped(X), model(X))
+    if make is Swish:
+        copy = wrapped.get_layer("own").layer
+        assert copy.activation.__self__ is copy
+
+
+LAMBDAS = {
+    "recurrent": lambda f: layers.LSTM(6, activation=f),
+    "in cells": lambda f: layers.RNN(
+        [layers.GRUCell(3, activation=f), layers.SimpleRNNCell(2)]
+    ),
+    "in time": lambda f: keras.Sequential(
+        [layers.TimeDistributed(layers.Dense(3, f)), layers.Flatten()]
+    ),
+}
+
+
+@pytest.mark.parametrize("make", LAMBDAS.values(), ids=LAMBDAS)
+def test_functions_without_a_name_deep_inside(make):
+    inputs = keras.Input((2, 3))
+    layer = make(lambda x: ops.tanh(2.0 * x))
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs)))
+    x = X.reshape(-1, 2, 3)
+    wrapped = wrap(model)
+    compare.assert_array_equal(wrapped(x), model(x))
+    compare.assert_array_equal(strip(wrapped)(x), model(x))
+
+
+def test_what_keras_can_not_write_in_a_configuration():
+    class Choosing(layers.Layer):
+        def get_config(self):
+            return {**super().get_config(), "among": {1, 2}}
+
+        def __init__(self, among=(), **kwargs):
+            super().__init__(**kwargs)
+
+        def call(self, x):
+            return 2.0 * x
+
+    class Chooses(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.out = Choosing(), layers.Dense(2)
+            self.drop = layers.Dropout(0.5)
+
+        def call(self, x, training=None):
+            return self.out(self.drop(self.first(x), training=training))
+
+    model = Chooses()
+    model(X)
+    model.drop.rate = 0.0
+    wrapped = wrap(model)
+    assert wrapped.drop.rate == 0.0
+    compare.assert_array_equal(wrapped(X), model(X))

@@ -1,5 +1,7 @@
 """Wrap and strip where a class makes its own layers: subclassed and functional ones."""
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras_pdp import (
     PDPCallback,
     PDPWrapper,
     pruned_layers,
+    shrink,
     sparsity_report,
     strip,
     to_tflite,
@@ -790,3 +793,117 @@ def test_a_metric_that_takes_no_dtype():
     model = Wide(8)
     model.tracker = Halves()
     assert isinstance(wrap(model).tracker, Halves)
+
+
+class Pair(NamedTuple):
+    one: layers.Layer
+    two: layers.Layer
+
+
+def dense():
+    layer = layers.Dense(6)
+    layer.build((None, 6))
+    return layer
+
+
+def test_layers_in_tuples_beside_a_graph_are_copied():
+    model = as_it_comes()
+    model.tuple, model.pair = (dense(), dense()), Pair(dense(), dense())
+    wrapped = wrap(model)
+    assert len(pruned_layers(wrapped)) == 7
+    assert isinstance(wrapped.pair.two, PDPWrapper)
+    ours = {id(v) for v in model.variables}
+    assert not ours & {id(v) for v in wrapped.variables}
+
+
+class Keeper:
+    def __init__(self, layer):
+        self.layer = layer
+
+
+OUT_OF_REACH = {
+    "a set": lambda layer: {layer},
+    "a function": lambda layer: lambda x: layer(x),
+    "an object": Keeper,
+}
+
+
+@pytest.mark.parametrize("make", OUT_OF_REACH.values(), ids=OUT_OF_REACH)
+def test_what_would_go_on_with_the_first_layers_is_refused(make):
+    model = as_it_comes()
+    model.held = make(model.projector)
+    with pytest.raises(ValueError, match="'held' holds layers"):
+        wrap(model)
+
+
+def test_a_method_in_an_attribute_is_that_of_the_copy():
+    model = as_it_comes()
+    model.own = model.compute_loss
+    wrapped = wrap(model)
+    assert wrapped.own.__self__ is wrapped
+
+
+def test_a_configuration_that_asks_a_layer():
+    class Asks(Wide):
+        def get_config(self):
+            return {"units": self.hidden.units}
+
+    model = Asks(8)
+    wrapped = wrap(model)
+    compare.assert_array_equal(wrapped(X), model(X))
+    assert type(strip(wrapped)) is Asks
+
+
+class Head(layers.Layer):
+    """Built by being called, as most are."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.one, self.two = layers.Dense(4), layers.Dense(1)
+
+    def call(self, x):
+        return self.two(self.one(x))
+
+
+def test_a_block_beside_a_graph_that_was_built_by_a_call():
+    model = as_it_comes()
+    model.head = Head()
+    model.head(X)
+    for copy in (wrap(model), strip(wrap(model))):
+        compare.assert_array_equal(copy.head(X), model.head(X))
+
+
+def test_what_is_not_built_beside_a_graph_is_named():
+    model = as_it_comes()
+    model.late = layers.Dense(3, name="late")
+    with pytest.warns(UserWarning, match="late: it is not built"):
+        wrap(model)
+
+
+def test_settings_that_keras_keeps_stay():
+    model = as_it_comes()
+    model.supports_jit = False
+    assert not wrap(model).supports_jit
+
+
+def test_a_copy_by_the_constructor_is_refused_where_it_would_lose_layers():
+    with pytest.raises(ValueError, match="beside its graph"):
+        shrink(strip(wrap(as_it_comes())))
+    inputs = keras.Input((6,))
+    model = Plain(inputs, layers.Dense(1)(layers.Dense(8)(inputs)), factor=3.0)
+    small = shrink(model)
+    assert type(small) is Plain and small.factor == 3.0
+
+
+class Plain(keras.Model):
+    def __init__(self, *args, factor=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factor = factor
+
+
+@pytest.mark.tensorflow("it writes a .tflite file")
+def test_the_precision_of_what_is_beside_a_graph_is_no_matter(tmp_path):
+    model = as_it_comes()
+    model.teacher = layers.Dense(3, dtype="mixed_float16")
+    model.teacher.build((None, 6))
+    to_tflite(model, tmp_path / "model.tflite", samples=X)

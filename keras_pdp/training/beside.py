@@ -1,0 +1,139 @@
+"""Copies what a functional model's class holds beside its graph into another instance.
+
+Layers that a training step calls, state of its own, plain data: all that is in its
+attributes, in lists, tuples and dictionaries too. What would go on computing with the
+layers of the first instance is refused.
+"""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pdp.training import copies, trial
+from keras_pdp.training.attributes import beside_graph
+from keras_pdp.training.compiled import read
+from keras_pdp.training.wrapper import PDPWrapper
+
+NewLayer = Callable[[keras.Layer], keras.Layer]
+
+_STATES = (
+    keras.Variable,
+    keras.random.SeedGenerator,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+)
+# What a constructor may set of what Keras keeps in every layer.
+_SETTINGS = ("activity_regularizer", "supports_jit", "supports_masking")
+
+
+def carry(model: keras.Model, to: keras.Model, new_layer: NewLayer) -> None:
+    """Gives a second instance of a functional model's class all that the first holds.
+
+    Args:
+        model: The first.
+        to: The second, with a graph and nothing beside it.
+        new_layer: Gives the new layer for an old one.
+
+    Raises:
+        ValueError: If something is held where it can't be replaced.
+    """
+    states: dict[int, Any] = {}
+
+    def mapped(value: Any) -> Any:
+        if isinstance(value, keras.Layer):
+            return new_layer(value)
+        if isinstance(value, _STATES):
+            if id(value) not in states:
+                states[id(value)] = _copy_of_state(value)
+            return states[id(value)]
+        if isinstance(value, dict):
+            return {key: mapped(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [mapped(item) for item in value]
+        if isinstance(value, tuple):
+            items = [mapped(item) for item in value]
+            make: Callable[..., Any] = getattr(value, "_make", tuple)
+            return make(items)
+        if isinstance(value, types.MethodType) and value.__self__ is model:
+            return types.MethodType(value.__func__, to)
+        return value
+
+    for name, value in beside_graph(model):
+        # The History of a `fit` knows its model.
+        if not isinstance(value, keras.callbacks.Callback):
+            _check_copied(model, name, value)
+            setattr(to, name, mapped(value))
+    for name in _SETTINGS:
+        if getattr(to, name) != getattr(model, name):
+            setattr(to, name, getattr(model, name))
+    shared = {id(v) for v in model.variables} & {id(v) for v in to.variables}
+    if shared:
+        _refuse(model, f"{len(shared)} of its variables are held")
+
+
+def built_like(old: keras.Layer, new: keras.Layer) -> None:
+    """Builds a new layer for the shapes of the old one, where that was built."""
+    inner, model = _bare(new), _bare(old)
+    config = model.get_build_config()
+    if not old.built or new.built or config is None:
+        return
+    if type(model).build is not keras.Layer.build:
+        wraps = isinstance(new, PDPWrapper)
+        new.build_from_config({"layer": config} if wraps else config)
+        return
+    # Keras would call it built, with nothing in it that is.
+    trial.build_by_running(model, inner)
+    if new is not inner:
+        new.build()
+
+
+def _check_copied(model: keras.Model, name: str, value: Any) -> None:
+    """Refuses what holds layers or state where no one can put others."""
+    if isinstance(value, (keras.Layer, *_STATES, types.MethodType)):
+        return
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_copied(model, name, item)
+        return
+    if isinstance(value, set | frozenset):
+        held = list(value)
+    elif isinstance(value, types.FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or ()]
+    else:
+        held = list(getattr(value, "__dict__", {}).values())
+    if any(isinstance(item, keras.Layer | keras.Variable) for item in held):
+        _refuse(model, f"'{name}' holds layers or variables")
+
+
+def _refuse(model: keras.Model, what: str) -> None:
+    raise ValueError(
+        f"No faithful copy of '{model.name}' (a {type(model).__name__}) can be made: "
+        f"{what} where they can't be replaced, such as a set, a function or an object. "
+        "Keep them in attributes, lists, tuples and dictionaries, or use "
+        "PDPWrapper(layer) in its definition."
+    )
+
+
+def _bare(layer: keras.Layer) -> keras.Layer:
+    return layer.layer if isinstance(layer, PDPWrapper) else layer
+
+
+def _copy_of_state(state: Any) -> Any:
+    if isinstance(state, keras.Variable):
+        variable = keras.Variable(
+            ops.copy(read(state)),
+            trainable=state.trainable,
+            dtype=state.dtype,
+            aggregation=state.aggregation,
+            name=state.name,
+        )
+        copies.copy_options(state, variable)
+        return variable
+    known = copies.for_constructor(type(state), state.get_config())
+    copy = type(state).from_config(known)
+    if isinstance(state, keras.random.SeedGenerator):
+        copy.state.assign(ops.copy(read(state.state)))
+    return copy
