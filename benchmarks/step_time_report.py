@@ -112,6 +112,8 @@ def _head(records: Sequence[Record]) -> str:
 def _table(net: Net, mode: str, records: Mapping[str, Record]) -> Iterator[str]:
     yield f"## {net.title}, batch {net.batch}, {mode}"
     yield ""
+    yield f"Measured {', '.join(sorted({each['date'] for each in records.values()}))}."
+    yield ""
     yield f"| {' | '.join(_COLUMNS)} |"
     yield "|---" * len(_COLUMNS) + "|"
     for framework, record in records.items():
