@@ -10,6 +10,8 @@ from keras_pdp.deployment.sparse_encoding import Array
 # much: 8 bits resolve 1/256 of the range, so the softmax of an untrained net, almost
 # the same for all inputs, is drowned in rounding that does not matter elsewhere.
 _LEAST_SPREAD = 0.1
+# Below this a probability is as good as 0: two of the 256 steps from 0 to 1.
+_LEAST_PROBABILITY = 2 / 256
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class OutputAgreement:
         undefined: values where the reference itself is NaN or infinite; not compared.
         lost: entries on the last axis that vary in the reference, by a tenth of their
             size or more, and are one constant in what is judged, though others are
-            not. 0 for shares of a whole (softmax), where a small share is a small loss.
+            not. Shares of a whole (softmax), and probabilities that are always below
+            1/128, are not counted: what is small there is no loss.
     """
 
     output: str
@@ -96,6 +99,8 @@ def _lost(reference: Array, received: Array) -> int:
         np.mean(np.square(entries), axis=0)
     )
     constant = np.ptp(received.reshape(entries.shape), axis=0) == 0
+    if np.all((reference >= 0) & (reference <= 1)):  # a label that is never there
+        varies &= entries.max(axis=0) > _LEAST_PROBABILITY
     return 0 if constant.all() else int(np.sum(varies & constant))
 
 

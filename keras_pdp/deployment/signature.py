@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,16 +126,27 @@ def signature_of(model: keras.Model) -> Signature:
 
 
 def _keras_names(model: keras.Model) -> list[str]:
-    """What each input is called: its key in a dictionary, where it has no name."""
+    """What each input is called: where it has no name, its keys in dictionaries."""
     names = [tensor.name for tensor in model.inputs]
-    given = None if isinstance(model, keras.Sequential) else model.input
-    if not isinstance(given, dict) or any(map(keras.tree.is_nested, given.values())):
+    if isinstance(model, keras.Sequential):
         return names
-    keys = {id(tensor): str(key) for key, tensor in given.items()}
+    keys = {id(tensor): "_".join(path) for path, tensor in _by_keys(model.input)}
     return [
-        keys.get(id(tensor), name) if _UNNAMED.fullmatch(name) else name
+        (keys.get(id(tensor)) or name) if _UNNAMED.fullmatch(name) else name
         for name, tensor in zip(names, model.inputs, strict=True)
     ]
+
+
+def _by_keys(given: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(given, dict):
+        for key, value in given.items():
+            for path, tensor in _by_keys(value):
+                yield (str(key), *path), tensor
+    elif isinstance(given, list | tuple):
+        for value in given:
+            yield from _by_keys(value)
+    else:
+        yield (), given
 
 
 def _check_dtypes(names: Sequence[str], tensors: Sequence[Any]) -> None:
@@ -172,7 +183,7 @@ def _functional(model: keras.Model) -> keras.Model:
         )
     if "shapes_dict" in shapes:
         arguments = {
-            (name := key.removesuffix("_shape")): _inputs(shape, name)
+            key.removesuffix("_shape"): _inputs(shape)
             for key, shape in shapes["shapes_dict"].items()
         }
         return keras.Model(arguments, model(**arguments))
@@ -187,18 +198,12 @@ def _functional(model: keras.Model) -> keras.Model:
         ) from error
 
 
-def _inputs(shapes: Any, name: str | None = None) -> Any:
-    """Inputs of those shapes, called as in the dictionaries that the model takes."""
-    if isinstance(shapes, dict):
-        # Keras's names have no slash.
-        return {k: _inputs(v, str(k).replace("/", "_")) for k, v in shapes.items()}
-    if keras.tree.is_nested(shapes) and not _is_shape(shapes):
-        return type(shapes)(map(_inputs, shapes))
-    return keras.Input(tuple(shapes[1:]), dtype="float32", name=name)
-
-
-def _is_shape(value: Any) -> bool:
-    return all(size is None or isinstance(size, int) for size in value)
+def _inputs(shapes: Any) -> Any:
+    # Without names, which have to differ from each other and from the model's:
+    # `_keras_names` finds the keys.
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.Input(tuple(shape[1:]), dtype="float32"), shapes
+    )
 
 
 def _static(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:

@@ -5,14 +5,16 @@ attributes, in lists, tuples and dictionaries too. What would go on computing wi
 layers of the first instance is refused.
 """
 
+import contextlib
+import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_pdp.training import copies, trial
+from keras_pdp.training import copies, tree, trial
 from keras_pdp.training.attributes import beside_graph
 from keras_pdp.training.compiled import read
 from keras_pdp.training.wrapper import PDPWrapper
@@ -25,6 +27,8 @@ _STATES = (
     keras.metrics.Metric,
     keras.optimizers.Optimizer,
 )
+# How far what is held is looked through: a function in an object in a list, ...
+_DEPTH = 4
 # What a constructor may set of what Keras keeps in every layer.
 _SETTINGS = ("activity_regularizer", "supports_jit", "supports_masking")
 
@@ -91,21 +95,51 @@ def built_like(old: keras.Layer, new: keras.Layer) -> None:
 
 
 def _check_copied(model: keras.Model, name: str, value: Any) -> None:
-    """Refuses what holds layers or state where no one can put others."""
-    if isinstance(value, (keras.Layer, *_STATES, types.MethodType)):
+    """Refuses what would go on computing with the model's own layers."""
+    if isinstance(value, (keras.Layer, *_STATES)):
+        return
+    if isinstance(value, types.MethodType) and value.__self__ is model:
         return
     if isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             _check_copied(model, name, item)
         return
-    if isinstance(value, set | frozenset):
-        held = list(value)
-    elif isinstance(value, types.FunctionType):
-        held = [cell.cell_contents for cell in value.__closure__ or ()]
-    else:
-        held = list(getattr(value, "__dict__", {}).values())
-    if any(isinstance(item, keras.Layer | keras.Variable) for item in held):
-        _refuse(model, f"'{name}' holds layers or variables")
+    layers = [layer for _, layer in tree.walk(model)]
+    own = {id(each) for each in (*layers, *model.variables)}
+    if _holds(value, own, _DEPTH):
+        _refuse(model, f"'{name}' holds layers or variables of the model")
+
+
+def _holds(value: Any, own: set[int], depth: int) -> bool:
+    """Whether one of some objects is in a value, in what it refers to, and so on."""
+    if id(value) in own:
+        return True
+    others = (type, types.ModuleType, keras.Layer, *_STATES)
+    if not depth or copies.is_plain(value) or isinstance(value, others):
+        return False
+    return any(_holds(part, own, depth - 1) for part in _parts(value))
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, types.FunctionType):
+        return list(_captured(value))
+    # What TensorFlow has compiled knows the function it was made of.
+    compiled = getattr(value, "python_function", None)
+    return [compiled, *getattr(value, "__dict__", {}).values()]
+
+
+def _captured(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # it is empty
+            yield cell.cell_contents
 
 
 def _refuse(model: keras.Model, what: str) -> None:

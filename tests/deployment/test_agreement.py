@@ -78,5 +78,8 @@ def test_entries_that_are_lost_beside_large_ones_are_counted():
     shares = np.full((8, 3), 0.001)
     shares[:4, 0] = shares[4:, 1] = 0.998
     shares[:, 2] += np.linspace(-0.001, 0.001, 8)
+    # Nor is a label that never was there.
+    labels = np.concatenate([scores, 1e-5 * scores[:, :2]], axis=-1)
+    assert compare("y", labels, np.round(labels, 2)).lost == 0
     rounded = np.round(shares)
     assert compare("y", shares / shares.sum(1, keepdims=True), rounded).lost == 0

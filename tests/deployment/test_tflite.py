@@ -715,3 +715,23 @@ def test_inputs_of_another_precision_are_float32(dtype, tmp_path):
     to_tflite(model, tmp_path / "m.tflite", samples=data)
     details = Interpreter(str(tmp_path / "m.tflite")).get_input_details()
     assert details[0]["dtype"] == np.float32
+
+
+class Towers(keras.Model):
+    """Dictionaries in a dictionary, whose keys are alike; called as one of them is."""
+
+    def __init__(self):
+        super().__init__(name="q")
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        q, d = inputs["q"], inputs["d"]
+        return self.dense(q["ids"]) - self.dense(d["ids"]) + d["mask"] * q["mask"]
+
+
+def test_inputs_of_dictionaries_in_dictionaries():
+    model = Towers()
+    one = {"ids": np.zeros((1, 3)), "mask": np.zeros((1, 3))}
+    model({"q": one, "d": one})
+    names = [each.name for each in signature_of(model).inputs]
+    assert sorted(names) == ["d_ids", "d_mask", "q_ids", "q_mask"]

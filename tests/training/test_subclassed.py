@@ -1,5 +1,6 @@
 """Wrap and strip where a class makes its own layers: subclassed and functional ones."""
 
+import functools
 from typing import NamedTuple
 
 import keras
@@ -821,10 +822,20 @@ class Keeper:
         self.layer = layer
 
 
+def compiled_call(layer):
+    """As `tf.function` and its like are: an object that knows what it was made of."""
+    made = Keeper(None)
+    made.python_function = layer.call
+    return made
+
+
 OUT_OF_REACH = {
     "a set": lambda layer: {layer},
     "a function": lambda layer: lambda x: layer(x),
     "an object": Keeper,
+    "a list in an object": lambda layer: Keeper([layer]),
+    "a partial": functools.partial,
+    "a compiled function": lambda layer: compiled_call(layer),
 }
 
 
@@ -834,6 +845,13 @@ def test_what_would_go_on_with_the_first_layers_is_refused(make):
     model.held = make(model.projector)
     with pytest.raises(ValueError, match="'held' holds layers"):
         wrap(model)
+
+
+def test_what_computes_with_other_layers_is_shared():
+    """A loss with a net of its own, which nobody prunes."""
+    model = as_it_comes()
+    model.perceptual = Keeper(dense())
+    assert wrap(model).perceptual is model.perceptual
 
 
 def test_a_method_in_an_attribute_is_that_of_the_copy():
