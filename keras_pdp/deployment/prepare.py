@@ -52,8 +52,8 @@ def prepare_for_sparse_inference(model: keras.Model) -> keras.Model:
     The function stays the same but for the padding of the first convolution, whose grid
     moves by one pixel where its input has an even size, and of a depthwise one that is
     larger than 3×3 or not padded: a warning says so, and a model that was trained
-    before must be trained on. So: prepare, then `wrap`, then
-    train. `prepare_with_report` lists the changes.
+    before must be trained on. So: prepare, then `wrap`, then train.
+    `prepare_with_report` lists the changes.
 
     Prune the 1×1 convolutions and Dense layers; zeros elsewhere make nothing faster,
     and small depthwise kernels need their weights:

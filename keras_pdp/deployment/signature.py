@@ -131,10 +131,12 @@ def _keras_names(model: keras.Model) -> list[str]:
     if isinstance(model, keras.Sequential):
         return names
     keys = {id(tensor): "_".join(path) for path, tensor in _by_keys(model.input)}
-    return [
+    called = [
         (keys.get(id(tensor)) or name) if _UNNAMED.fullmatch(name) else name
         for name, tensor in zip(names, model.inputs, strict=True)
     ]
+    # Of two that are called alike, data by name would reach one alone.
+    return called if len(set(called)) == len(called) else names
 
 
 def _by_keys(given: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -51,7 +51,6 @@ def alter(model: keras.Layer, replace: Replace) -> keras.Layer:
     return copy
 
 
-# What two models must not share, besides layers.
 @keras.saving.register_keras_serializable(package="keras_pdp")
 class Altered:
     """What a class gains when layers of its instances are replaced.

@@ -35,6 +35,11 @@ def a_functional_model() -> keras.Model:
     return keras.Model(inputs, outputs, name="plain")
 
 
+def of_keras(kind: type) -> bool:
+    """Whether a class is one of Keras's."""
+    return kind.__module__.split(".")[0] == "keras"
+
+
 def _modules(owner: keras.Layer) -> dict[str, Any]:
     """Where PyTorch keeps the layers in attributes, those of two names twice."""
     every = owner.named_modules(remove_duplicate=False)

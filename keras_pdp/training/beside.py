@@ -17,10 +17,12 @@ from keras import ops
 from keras_pdp.training import copies, tree, trial
 from keras_pdp.training.attributes import beside_graph
 from keras_pdp.training.compiled import read
+from keras_pdp.training.in_place import bare
 from keras_pdp.training.wrapper import PDPWrapper
 
 NewLayer = Callable[[keras.Layer], keras.Layer]
 
+# What two models must not share, besides layers.
 _STATES = (
     keras.Variable,
     keras.random.SeedGenerator,
@@ -45,6 +47,8 @@ def carry(model: keras.Model, to: keras.Model, new_layer: NewLayer) -> None:
         ValueError: If something is held where it can't be replaced.
     """
     states: dict[int, Any] = {}
+    layers = [layer for _, layer in tree.walk(model)]
+    own = {id(each) for each in (*layers, *model.variables)}
 
     def mapped(value: Any) -> Any:
         if isinstance(value, keras.Layer):
@@ -68,7 +72,7 @@ def carry(model: keras.Model, to: keras.Model, new_layer: NewLayer) -> None:
     for name, value in beside_graph(model):
         # The History of a `fit` knows its model.
         if not isinstance(value, keras.callbacks.Callback):
-            _check_copied(model, name, value)
+            _check_copied(model, name, value, own)
             setattr(to, name, mapped(value))
     for name in _SETTINGS:
         if getattr(to, name) != getattr(model, name):
@@ -80,7 +84,7 @@ def carry(model: keras.Model, to: keras.Model, new_layer: NewLayer) -> None:
 
 def built_like(old: keras.Layer, new: keras.Layer) -> None:
     """Builds a new layer for the shapes of the old one, where that was built."""
-    inner, model = _bare(new), _bare(old)
+    inner, model = bare(new), bare(old)
     config = model.get_build_config()
     if not old.built or new.built or config is None:
         return
@@ -94,7 +98,7 @@ def built_like(old: keras.Layer, new: keras.Layer) -> None:
         new.build()
 
 
-def _check_copied(model: keras.Model, name: str, value: Any) -> None:
+def _check_copied(model: keras.Model, name: str, value: Any, own: set[int]) -> None:
     """Refuses what would go on computing with the model's own layers."""
     if isinstance(value, (keras.Layer, *_STATES)):
         return
@@ -102,10 +106,8 @@ def _check_copied(model: keras.Model, name: str, value: Any) -> None:
         return
     if isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
-            _check_copied(model, name, item)
+            _check_copied(model, name, item, own)
         return
-    layers = [layer for _, layer in tree.walk(model)]
-    own = {id(each) for each in (*layers, *model.variables)}
     if _holds(value, own, _DEPTH):
         _refuse(model, f"'{name}' holds layers or variables of the model")
 
@@ -149,10 +151,6 @@ def _refuse(model: keras.Model, what: str) -> None:
         "Keep them in attributes, lists, tuples and dictionaries, or use "
         "PDPWrapper(layer) in its definition."
     )
-
-
-def _bare(layer: keras.Layer) -> keras.Layer:
-    return layer.layer if isinstance(layer, PDPWrapper) else layer
 
 
 def _copy_of_state(state: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import inspect
 import tempfile
-import types
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pdp.training import tree
-from keras_pdp.training.attributes import attributes
+from keras_pdp.training import activations, tree
+from keras_pdp.training.attributes import attributes, of_keras
 from keras_pdp.training.compiled import number, read
 from keras_pdp.training.wrapper import PDPWrapper
 
@@ -24,8 +23,6 @@ _WITH_TABLES = (
     keras.layers.TextVectorization,
 )
 
-# The arguments of Keras's layers that may be functions of the user's.
-_ACTIVATIONS = ("activation", "recurrent_activation")
 SEED_STATE = "seed_generator_state"
 
 # What Keras puts into every configuration, even where the constructor takes none of it.
@@ -46,8 +43,10 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
     if isinstance(layer, keras.layers.Lambda):
         return _copy_of_lambda(layer, config)
     # By its name a function may not be found, or another one that has it.
-    lost = list(_lost_functions(layer))
-    config = _without_lambdas(config) | {n: "linear" for n in lost if n in config}
+    lost = list(activations.lost(layer))
+    config = activations.without_lambdas(config) | {
+        n: "linear" for n in lost if n in config
+    }
     known = for_constructor(type(layer), config)
     try:
         copy = type(layer).from_config(known)
@@ -65,7 +64,7 @@ def copy_of(layer: keras.Layer, /, **changed: Any) -> keras.Layer:
     for name in lost:
         if name in config:
             setattr(copy, name, getattr(layer, name))
-    _give_functions(layer, copy)
+    activations.give(layer, copy)
     return copy
 
 
@@ -80,66 +79,6 @@ def config_of(layer: keras.Layer) -> dict[str, Any]:
             f"get_config(). Keras said: {error}"
         ) from error
     return config
-
-
-def _lost_functions(layer: keras.Layer) -> dict[str, Any]:
-    """The activations that are functions and that no configuration tells rightly."""
-    held = {name: vars(layer).get(name) for name in _ACTIVATIONS}
-    return {
-        name: value
-        for name, value in held.items()
-        # A method is the layer's own: the copy has its own.
-        if callable(value) and not isinstance(value, keras.Layer | types.MethodType)
-        if not _is_found_again(value)
-    }
-
-
-def _give_functions(
-    old: keras.Layer, new: keras.Layer, seen: frozenset[int] = frozenset()
-) -> None:
-    """Puts such functions into Keras's layers inside of a copy, such as cells.
-
-    What others hold their classes make, from what their configurations tell.
-    """
-    # Level by level: some layers make what is inside of them when they are built,
-    # which comes last.
-    for one, other in zip(tree.children(old), tree.children(new), strict=False):
-        if type(one) is not type(other) or id(one) in seen:
-            continue
-        if of_keras(type(one)):
-            for name, function in _lost_functions(one).items():
-                setattr(other, name, function)
-        _give_functions(one, other, seen | {id(old)})
-
-
-def _without_lambdas(config: Any) -> Any:
-    """Keras refuses to unpack their code, which is in memory."""
-    if isinstance(config, list | tuple):
-        return type(config)(map(_without_lambdas, config))
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: "linear"
-        if key in _ACTIVATIONS and _is_lambda(value)
-        else _without_lambdas(value)
-        for key, value in config.items()
-    }
-
-
-def _is_lambda(written: Any) -> bool:
-    """Whether it is what Keras writes for one: its code, with the kind or without."""
-    if not isinstance(written, dict):
-        return False
-    return written.get("class_name") == "__lambda__" or set(written) == {"value"}
-
-
-def _is_found_again(function: Any) -> bool:
-    """Whether Keras finds the very same by what it writes into a configuration."""
-    try:
-        written = keras.activations.serialize(function)
-        return keras.activations.get(written) is function
-    except (AttributeError, TypeError, ValueError):
-        return False
 
 
 def for_constructor(kind: type[Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -227,11 +166,6 @@ def copy_settings(old: keras.Layer, new: keras.Layer) -> None:
     for name, value in attributes(old):
         if _is_data(value):
             setattr(new, name, _own_copy(value))
-
-
-def of_keras(kind: type) -> bool:
-    """Whether a class is one of Keras's."""
-    return kind.__module__.split(".")[0] == "keras"
 
 
 def is_plain(value: Any) -> bool:

@@ -330,11 +330,11 @@ def _own_kernels(
     for path, layout_of in (_rule(layer) or {}).items():
         variable = _attribute(layer, path)
         # A quantized or LoRA layer computes its kernel: there is nothing to mask.
-        if isinstance(variable, keras.Variable) and not _scales(layer, variable):
+        if isinstance(variable, keras.Variable) and not _is_scale(layer, variable):
             yield path.replace(".", "/"), variable, layout_of
 
 
-def _scales(layer: keras.Layer, variable: keras.Variable) -> bool:
+def _is_scale(layer: keras.Layer, variable: keras.Variable) -> bool:
     """Whether it is one factor for each feature rather than a kernel."""
     return isinstance(layer, layers.EinsumDense) and len(variable.shape) < 2
 

@@ -16,13 +16,12 @@ import keras
 
 from keras_pdp.channels.graph import first_call
 from keras_pdp.training import tree
-from keras_pdp.training.attributes import a_functional_model, beside_graph
+from keras_pdp.training.attributes import a_functional_model, beside_graph, of_keras
 from keras_pdp.training.copies import (
     Transfer,
     carry_over,
     config_of,
     copy_data,
-    of_keras,
 )
 from keras_pdp.training.slots import held_in
 
@@ -143,10 +142,8 @@ def own_constructor(model: keras.Model) -> bool:
             return True
     try:
         return not {"layers", "input_layers"} <= set(model.get_config())
-    except (
-        Exception
-    ):  # whatever its own code raises, asking a wrapped layer for example
-        return True
+    except (AttributeError, NotImplementedError):
+        return True  # it has none, or asks layers that are wrapped now
 
 
 def graph_of(

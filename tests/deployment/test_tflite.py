@@ -735,3 +735,10 @@ def test_inputs_of_dictionaries_in_dictionaries():
     model({"q": one, "d": one})
     names = [each.name for each in signature_of(model).inputs]
     assert sorted(names) == ["d_ids", "d_mask", "q_ids", "q_mask"]
+
+
+def test_inputs_of_dictionaries_with_the_same_keys_keep_their_numbers():
+    pair = [{"ids": keras.Input((3,))}, {"ids": keras.Input((3,))}]
+    model = keras.Model(pair, pair[0]["ids"] - pair[1]["ids"])
+    names = [each.keras_name for each in signature_of(model).inputs]
+    assert len(set(names)) == 2
